@@ -79,7 +79,6 @@ class Btf {
   friend class BtfParser;
 
   const std::byte* record(TypeId id) const;
-  const Btf& home_of(TypeId id) const;
   template <typename Item>
   BtfList<Item> list(TypeId id, std::uint32_t stride) const;
   template <typename Visit>

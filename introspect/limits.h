@@ -18,6 +18,44 @@ inline constexpr std::size_t kMaxNoteBytes = 1U << 20;
 /// linux_banner: about 200 bytes.
 inline constexpr std::size_t kMaxBannerBytes = 1024;
 
+/// How much of a foreign kernel's read-only data is searched for its banner, and in which steps.
+/// The banner of a distribution kernel lies in the first 2 MB.
+inline constexpr std::size_t kMaxBannerSearchBytes = 8U << 20;
+inline constexpr std::size_t kBannerSearchStep = 64U << 10;
+
+// --- kernel structures ---
+
+/// CPUs: the largest NR_CPUS that a kernel can be built with is 8192.
+inline constexpr std::size_t kMaxCpus = 8192;
+/// Entries of an IDR, and inner nodes of its tree: maps and programs are limited by their own ids.
+inline constexpr std::size_t kMaxIdrEntries = 1U << 20;
+inline constexpr std::size_t kMaxIdrNodes = 1U << 17;
+/// Ids that one program may name (used maps) or functions that it may have. The verifier allows 64
+/// maps and 256 functions.
+inline constexpr std::size_t kMaxProgMaps = 1024;
+inline constexpr std::size_t kMaxProgFunctions = 4096;
+
+// --- map contents ---
+
+/// One key or value. The kernel accepts values of almost 2 GB in arrays; real ones have kilobytes.
+inline constexpr std::size_t kMaxKeyBytes = 64U << 10;
+inline constexpr std::size_t kMaxValueBytes = 64U << 20;
+/// Keys and values of one answer.
+inline constexpr std::size_t kMaxContentBytes = 512U << 20;
+/// What one exchange asks for at most while contents are read: memory is bounded by this plus what
+/// was really read.
+inline constexpr std::size_t kContentStepBytes = 1U << 20;
+/// BTF objects of programs that are kept parsed, together.
+inline constexpr std::size_t kMaxCachedBtfBytes = 64U << 20;
+/// Problems that one answer lists; further ones are counted only.
+inline constexpr std::size_t kMaxProblems = 100;
+
+// --- names ---
+
+/// A symbol's or type's name; longer ones read as empty. The kernel's own limit is 512. Names may
+/// overlap in a string table, so without it a hostile table costs its size for every name.
+inline constexpr std::size_t kMaxNameBytes = 1024;
+
 // --- types ---
 
 /// BTF in one piece. A distribution kernel's has 4 to 8 MB; what programs load is limited to 16 MB.
@@ -34,8 +72,9 @@ inline constexpr std::size_t kMaxLayoutCandidates = 64;
 // --- values ---
 
 /// Steps (members, elements, enumerators compared) of printing one value: a base, and so many for
-/// each of its bytes. Unions repeat the same bytes and could do so exponentially.
-inline constexpr std::uint64_t kValueStepsBase = 1U << 20;
+/// each of its bytes. Unions repeat the same bytes and could do so exponentially; and there are as
+/// many values as the guest's maps have entries, so that the base must be small.
+inline constexpr std::uint64_t kValueStepsBase = 1U << 14;
 inline constexpr std::uint64_t kValueStepsPerByte = 64;
 
 }  // namespace guestscope

@@ -1,0 +1,109 @@
+#include "introspect/symbols.h"
+
+#include <elf.h>
+
+#include <utility>
+
+#include "introspect/short_string.h"
+
+namespace guestscope {
+namespace {
+
+struct WireSymbol {
+  le32 name;
+  std::uint8_t info;
+  std::uint8_t other;
+  le16 section;
+  le64 value;
+  le64 size;
+};
+static_assert(sizeof(WireSymbol) == sizeof(Elf64_Sym));
+
+WireSymbol wire_symbol(ByteSpan symtab, std::size_t entry) {
+  // In bounds: entries are counted from the table's size.
+  return ByteReader(symtab).get<WireSymbol>(entry * sizeof(WireSymbol)).value_or(WireSymbol{});
+}
+
+bool can_be_looked_up(const WireSymbol& symbol) {
+  const auto type = ELF64_ST_TYPE(symbol.info);
+  return symbol.section != SHN_UNDEF && type != STT_SECTION && type != STT_FILE;
+}
+
+// Of several symbols of one name, or at one address: the higher, the better.
+int rank(const Symbol& symbol) { return (symbol.global ? 2 : 0) + (symbol.size != 0 ? 1 : 0); }
+
+}  // namespace
+
+Result<SymbolTable> SymbolTable::parse(ByteSpan symtab, ByteSpan strtab,
+                                       std::vector<std::string_view> sections, std::string file) {
+  SymbolTable table;
+  table.symtab_ = symtab;
+  table.strtab_ = strtab;
+  table.sections_ = std::move(sections);
+  table.file_ = std::move(file);
+  if (symtab.size() % sizeof(WireSymbol) != 0 || symtab.size() / sizeof(WireSymbol) >= UINT32_MAX)
+    return fail(ErrorCode::kCorrupt, "{}: a symbol table of {} bytes", table.file_, symtab.size());
+  const std::size_t entries = symtab.size() / sizeof(WireSymbol);
+  table.index_ = NameIndex(entries);
+  for (std::size_t entry = entries; entry-- > 0;) {
+    const WireSymbol symbol = wire_symbol(symtab, entry);
+    if (!can_be_looked_up(symbol)) continue;
+    const std::string_view name = table.name_at(symbol.name);
+    if (name.empty()) continue;
+    table.index_.add(name, static_cast<std::uint32_t>(entry));
+    ++table.size_;
+  }
+  return table;
+}
+
+std::string_view SymbolTable::name_at(std::size_t offset) const {
+  return short_string_at(strtab_, offset);
+}
+
+Symbol SymbolTable::symbol(std::size_t entry) const {
+  const WireSymbol wire = wire_symbol(symtab_, entry);
+  const std::size_t section = wire.section;
+  return {.value = wire.value,
+          .size = wire.size,
+          .name = name_at(wire.name),
+          .section = section < sections_.size() ? sections_[section] : std::string_view{},
+          .absolute = section == SHN_ABS,
+          .global = ELF64_ST_BIND(wire.info) != STB_LOCAL};
+}
+
+std::optional<Symbol> SymbolTable::find(std::string_view name) const {
+  std::optional<Symbol> best;
+  for (const Symbol& candidate : find_all(name))
+    if (!best || rank(candidate) > rank(*best)) best = candidate;
+  return best;
+}
+
+std::vector<Symbol> SymbolTable::find_all(std::string_view name) const {
+  std::vector<Symbol> found;
+  index_.for_each_candidate(name, [&](std::uint32_t entry) {
+    Symbol candidate = symbol(entry);
+    if (candidate.name == name) found.push_back(candidate);
+    return true;
+  });
+  return found;
+}
+
+Result<std::uint64_t> SymbolTable::require(std::string_view name) const {
+  if (const auto found = find(name)) return found->value;
+  return fail(ErrorCode::kUnsupported, "kernel file {} has no symbol {}", file_, name);
+}
+
+std::optional<Symbol> SymbolTable::containing(std::uint64_t link_address) const {
+  std::optional<Symbol> best;
+  const std::size_t entries = symtab_.size() / sizeof(WireSymbol);
+  for (std::size_t entry = 0; entry < entries; ++entry) {
+    const WireSymbol wire = wire_symbol(symtab_, entry);
+    const bool inside = wire.value <= link_address && link_address - wire.value < wire.size;
+    if (!inside || !can_be_looked_up(wire) || wire.section == SHN_ABS) continue;
+    const Symbol candidate = symbol(entry);
+    if (!best || rank(candidate) > rank(*best)) best = candidate;
+  }
+  return best;
+}
+
+}  // namespace guestscope
