@@ -1,0 +1,102 @@
+// Registers of several vCPUs in one exchange.
+#include <utility>
+
+#include "gdbproto/client_impl.h"
+#include "gdbproto/hex.h"
+
+namespace guestscope::gdb {
+namespace {
+
+constexpr std::size_t kMaxBytes = 8;
+
+// For each thread `Hg` selects it and `p` reads each register; an answer is known by its place.
+class RegisterReads final : public Exchange {
+ public:
+  RegisterReads(std::span<const ThreadId> threads, std::vector<const Register*> registers)
+      : threads_(threads), registers_(std::move(registers)) {
+    values_.assign(threads.size(), std::vector<std::uint64_t>(registers_.size()));
+  }
+
+  Sent send_next(std::string& out) override {
+    if (sent_ == threads_.size() * per_thread()) return Sent::kNothing;
+    const std::size_t place = sent_ % per_thread();
+    const ThreadId& thread = threads_[sent_++ / per_thread()];
+    if (place > 0)
+      append_packet(out, fmt::format("p{:x}", registers_[place - 1]->number));
+    else if (thread.pid == 0)
+      append_packet(out, fmt::format("Hg{:x}", thread.tid));
+    else
+      append_packet(out, fmt::format("Hgp{:x}.{:x}", thread.pid, thread.tid));
+    return Sent::kQuestion;
+  }
+
+  Result<bool> on_answer(std::string_view payload) override {
+    const std::size_t place = received_ % per_thread();
+    const std::size_t thread = received_++ / per_thread();
+    if (place == 0)
+      check_selected(threads_[thread], payload);
+    else
+      check_value(*registers_[place - 1], payload, values_[thread][place - 1]);
+    return true;
+  }
+
+  Result<std::vector<std::vector<std::uint64_t>>> take() {
+    if (refusal_) return std::unexpected(*std::move(refusal_));
+    return std::move(values_);
+  }
+
+ private:
+  std::size_t per_thread() const { return registers_.size() + 1; }
+
+  void check_selected(const ThreadId& thread, std::string_view payload) {
+    if (payload == "OK" || refusal_) return;
+    refusal_ = Error{.code = ErrorCode::kNotFound,
+                     .message = fmt::format("the stub has no thread {} ({})", thread.tid, payload)};
+  }
+
+  // Fewer bytes than described are the low ones: QEMU gives control registers of a vCPU that is not
+  // in 64-bit mode as 32 bits.
+  void check_value(const Register& reg, std::string_view payload, std::uint64_t& value) {
+    std::array<std::byte, kMaxBytes> bytes{};
+    const std::size_t size = payload.size() / 2;
+    if (size > 0 && size <= kMaxBytes && decode_hex(payload, std::span(bytes).first(size))) {
+      value = load_le(bytes.data(), size);
+      return;
+    }
+    if (refusal_) return;
+    refusal_ = Error{.code = ErrorCode::kUnsupported,
+                     .message = fmt::format("the stub gives no value for register {} ('{}')",
+                                            reg.name, payload.substr(0, 40))};
+  }
+
+  std::span<const ThreadId> threads_;
+  std::vector<const Register*> registers_;
+  std::vector<std::vector<std::uint64_t>> values_;
+  std::optional<Error> refusal_;
+  std::size_t sent_ = 0;
+  std::size_t received_ = 0;
+};
+
+}  // namespace
+
+Result<std::vector<std::vector<std::uint64_t>>> Client::Impl::registers(
+    std::span<const ThreadId> wanted, std::span<const std::string_view> names) {
+  GS_CHECK(require_stopped());
+  std::vector<const Register*> found;
+  for (const std::string_view wanted_name : names) {
+    const Register* reg = description.find(wanted_name);
+    if (reg == nullptr)
+      return fail(ErrorCode::kUnsupported, "the stub's target description has no register {}",
+                  wanted_name);
+    if (reg->bits > 8 * kMaxBytes)
+      return fail(ErrorCode::kUnsupported, "register {} has {} bits, more than 64", wanted_name,
+                  reg->bits);
+    found.push_back(reg);
+  }
+  RegisterReads plan(wanted, std::move(found));
+  if (wanted.empty()) return plan.take();
+  GS_CHECK(exchange(plan));
+  return plan.take();
+}
+
+}  // namespace guestscope::gdb
