@@ -83,12 +83,15 @@ Result<void> Client::Impl::require_stopped() const {
   return fail(ErrorCode::kInvalidArgument, "the guest runs: stop() it first");
 }
 
-Result<void> Client::Impl::exchange(Exchange& exchange, Link::Lead lead, std::uint64_t bytes) {
+Result<void> Client::Impl::exchange(Exchange& exchange, std::uint64_t bytes) {
   constexpr std::uint64_t kBytesPerSecond = std::uint64_t{4} << 20;
   const auto more = std::chrono::milliseconds(bytes / (kBytesPerSecond / 1000));
-  GS_CHECK(link.run(exchange, lead, Clock::now() + options.timeout + more));
-  note_foreign_stop();
+  // In this order: a stop reply that is there already was not caused by our interrupt, and one that
+  // comes after a continue is later than the interrupt's.
+  GS_CHECK(poll_idle());
+  GS_CHECK(link.run(exchange, Link::Lead::kInterrupt, Clock::now() + options.timeout + more));
   note_interrupt();
+  note_foreign_stop();
   return {};
 }
 
@@ -116,8 +119,7 @@ Result<void> Client::Impl::ask_ok(const std::string& question) {
 }
 
 Result<void> Client::Impl::stop() {
-  GS_CHECK(poll_idle());
-  if (stopped) return {};
+  if (stopped) return poll_idle();
   // The interrupt leads, the fence follows in the same write: whether a stop reply comes before
   // the fence's answer tells whose stop it was.
   Query fence{std::string(kFence)};
@@ -136,10 +138,9 @@ Result<void> Client::Impl::resume() {
     return poll_idle();
   }
   FenceThenContinue plan;
-  GS_CHECK(link.run(plan, Link::Lead::kInterrupt, Clock::now() + options.timeout));
+  GS_CHECK(exchange(plan));
   stopped = false;
   held = false;
-  note_foreign_stop();
   return {};
 }
 
@@ -170,7 +171,7 @@ void Client::Impl::read_physical(std::span<PhysRead> reads) {
   ReadPlan plan(reads, ram, (packet_size_ - 16) / 2, kCoalesceGap);
   if (plan.empty()) return;
   auto ready = require_stopped();
-  if (ready) ready = exchange(plan, Link::Lead::kInterrupt, plan.total_bytes());
+  if (ready) ready = exchange(plan, plan.total_bytes());
   if (!ready) return plan.fail_unanswered(ready.error());
   retry_refused(reads, plan.take_refused_together());
 }
@@ -180,7 +181,7 @@ void Client::Impl::read_physical(std::span<PhysRead> reads) {
 void Client::Impl::retry_refused(std::span<PhysRead> reads, std::vector<std::size_t> refused) {
   if (refused.empty()) return;
   ReadPlan plan(reads, ram, (packet_size_ - 16) / 2, std::move(refused));
-  const auto done = exchange(plan, Link::Lead::kInterrupt, plan.total_bytes());
+  const auto done = exchange(plan, plan.total_bytes());
   if (!done) plan.fail_unanswered(done.error());
 }
 
@@ -195,15 +196,12 @@ Result<void> Client::Impl::read_and_resume(std::span<PhysRead> reads) {
     return resume();
   }
   plan.then_continue();
-  const auto until = Clock::now() + options.timeout;
-  auto done = link.run(plan, Link::Lead::kInterrupt, until);
-  if (!done) {
+  if (auto done = exchange(plan, plan.total_bytes()); !done) {
     plan.fail_unanswered(done.error());
     return done;
   }
   stopped = false;
   held = false;
-  note_foreign_stop();
   return {};
 }
 

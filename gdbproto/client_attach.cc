@@ -95,7 +95,6 @@ Result<void> Client::Impl::greet() {
     return std::unexpected(std::move(error));
   }
   // QEMU up to 8.0 tells of the stop that attaching caused; such a guest was running.
-  link.take_unasked_stop();
   stop_at_attach_ = link.stopped_by_interrupt();
   return negotiate(query.answer());
 }

@@ -55,8 +55,7 @@ class Client::Impl {
   void note_foreign_stop();
 
   Result<void> require_stopped() const;
-  Result<void> exchange(Exchange& exchange, Link::Lead lead = Link::Lead::kInterrupt,
-                        std::uint64_t bytes = 0);
+  Result<void> exchange(Exchange& exchange, std::uint64_t bytes = 0);
   Result<void> ask_ok(const std::string& question);
   void note_interrupt();
   void retry_refused(std::span<PhysRead> reads, std::vector<std::size_t> refused);

@@ -51,8 +51,7 @@ void Link::give_up(Error cause) {
 }
 
 Result<void> Link::run(Exchange& exchange, Lead lead, Deadline until) {
-  // What came unasked before belongs to nobody's answers.
-  GS_CHECK(drain());
+  GS_CHECK(usable());
   begin(lead);
   auto done = pump(exchange, until);
   if (!done) {
