@@ -45,7 +45,7 @@ std::string_view to_string(BtfKind kind);
 struct BtfType {
   BtfKind kind = BtfKind::kVoid;
   bool kind_flag = false;   ///< struct: members carry bit sizes; enum: signed; fwd: union
-  std::uint16_t count = 0;   ///< members, enumerators, parameters, variables
+  std::uint16_t count = 0;  ///< members, enumerators, parameters, variables
   std::uint32_t name_offset = 0;
   std::uint32_t size = 0;  ///< bytes; 0 for kinds that refer to a type
   TypeId target = 0;       ///< what a pointer, typedef, … refers to; a function prototype's result

@@ -93,21 +93,27 @@ class ValueWalk {
     std::uint64_t number = load_bits(own, first, bits).low;
     const bool is_signed = btf_.is_signed(type);
     if (is_signed) number = static_cast<std::uint64_t>(sign_extend(number, bits));
-    const std::string_view name = name_among(btf_.enumerators(type), number);
+    const std::string_view name = name_among(btf_.enumerators(type), number, bits);
     if (!name.empty()) return visitor_.enumerator(name, number);
     if (is_signed) return visitor_.s64(static_cast<std::int64_t>(number));
     visitor_.u64(number);
   }
 
-  std::string_view name_among(const BtfList<BtfEnumerator>& list, std::uint64_t number) {
+  std::string_view name_among(const BtfList<BtfEnumerator>& list, std::uint64_t number,
+                              unsigned bits) {
     // Most enumerations count from zero: look there first, since arrays of enumerators are long.
     if (number < list.size())
       if (const BtfEnumerator likely = list[number]; likely.value == number) return likely.name;
+    std::string_view negative;
     for (const BtfEnumerator& each : list) {
       if (!spend()) return {};
       if (each.value == number) return each.name;
+      // clang before 16 wrote -3 down as 4294967293 of an unsigned enumeration, which a field
+      // narrower than 32 bits never equals.
+      const auto low = static_cast<std::int32_t>(each.value & 0xffffffff);
+      if (negative.empty() && low < 0 && sign_extend(number, bits) == low) negative = each.name;
     }
-    return {};
+    return negative;
   }
 
   void floating(ByteSpan own) {

@@ -1,0 +1,88 @@
+// GuestKernel: what is known of one guest's kernel at this moment, and every question that can be
+// asked about it.
+//
+// It holds the three lazily filled accessors and notices reboots, which empty all three at once.
+// Every call reads through the memory it is given, which must stand still meanwhile (one stop of
+// the guest); registers are refreshed by the caller beforehand, through registers().
+//
+// Threads: one, the guest's session thread. The values that it returns may travel.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "introspect/accessors.h"
+#include "introspect/bpf_maps.h"
+#include "introspect/bpf_progs.h"
+#include "introspect/lazy_accessor.h"
+#include "introspect/run_queues.h"
+
+namespace guestscope {
+
+/// What /status says of the kernel. Empty where it is not known (yet).
+struct KernelSummary {
+  std::optional<KernelLocation> location{};
+  std::optional<std::size_t> possible_cpus{};
+  std::optional<std::size_t> online_cpus{};
+  std::optional<std::string> boot_stage{};
+  AccessorStatus maps{};
+  AccessorStatus progs{};
+  AccessorStatus per_cpu{};
+  std::uint64_t boots = 0;  ///< kernels seen booting on this guest
+
+  bool ready() const;
+};
+
+class GuestKernel {
+ public:
+  /// `warn` is told, once in a boot for each accessor, why it does not become ready.
+  using Warn = std::function<void(std::string_view accessor, const AccessorStatus&)>;
+  GuestKernel(std::shared_ptr<const KernelModel> model, Warn warn);
+
+  PagingRegisterCell& registers() { return registers_; }
+  const KernelModel& model() const { return *model_; }
+
+  /// First checks that the boot which filled the accessors is still the one that runs, then
+  /// attempts what is not filled.
+  void refresh(PhysMemory& memory);
+  /// True while some accessor may still become ready by trying again.
+  bool wants_attempt() const;
+  /// Some accessor failed because the guest runs another kernel than the file's: only a reboot can
+  /// change that.
+  bool mismatched() const;
+  bool ready() const;
+  /// Forgets the boot: the connection was lost, and with it the certainty that it is still the same
+  /// guest.
+  void forget();
+
+  /// As after the last refresh(); reads nothing.
+  KernelSummary summary() const;
+
+  // kNotReady, kUnsupported or kMismatch as the accessor that is needed; its attempts are in
+  // summary().
+  Result<MapList> maps(PhysMemory& memory);
+  Result<MapContents> map_contents(PhysMemory& memory, const MapInfo& map);
+  Result<ProgList> progs(PhysMemory& memory);
+  Result<RunQueueList> run_queues(PhysMemory& memory);
+
+ private:
+  bool same_boot(PhysMemory& memory);
+  void reset_accessors();
+  void read_live(PhysMemory& memory);
+  const KernelLocation* location() const;
+
+  std::shared_ptr<const KernelModel> model_;
+  Warn warn_;
+  PagingRegisterCell registers_;
+  LazyAccessor<MapAccessor> maps_;
+  LazyAccessor<ProgAccessor> progs_;
+  LazyAccessor<PerCpuOffsets> per_cpu_;
+  BtfCache types_;
+  std::optional<KernelLocation> last_boot_;
+  std::uint64_t boots_ = 0;
+  std::optional<std::size_t> online_cpus_;
+  std::optional<std::string> boot_stage_;
+};
+
+}  // namespace guestscope

@@ -1,0 +1,74 @@
+// KernelLocation: where the guest's kernel lies, proven; and PagingRegisterCell, from which every
+// attempt to find it takes the registers.
+//
+// locate_kernel() answers only when all of this holds, so that nothing half-booted is taken for a
+// kernel:
+// 1. paging is on in long mode and the page tables map an image (arch/x86_64.h);
+// 2. the build id in the image's notes is that of the kernel file, else kMismatch, with both
+// versions;
+// 3. the kernel's own phys_base agrees with where the image was found (it has relocated itself);
+// 4. the kernel's own root table (init_top_pgt), not the one of the running process, maps the
+// image's first page in
+//    the direct map where page_offset_base says. The kernel builds that mapping only after it has
+//    chosen page_offset_base for good, which makes this stronger than finding the same value twice.
+//
+// Threads: the cell may be stored to by one thread and loaded by others; locations are plain
+// values.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <vector>
+
+#include "arch/x86_64.h"
+#include "introspect/kernel_memory.h"
+#include "introspect/kernel_model.h"
+
+namespace guestscope {
+
+using PagingRegisters = x86_64::PagingRegisters;
+
+/// The paging registers of the vCPU that is looked at, as last refreshed. They change during boot,
+/// so whoever needs them loads them anew; a copy kept from earlier would freeze a root table that
+/// is gone.
+class PagingRegisterCell {
+ public:
+  void store(const PagingRegisters& registers);
+  /// One consistent set; all zero (paging off) before the first store().
+  PagingRegisters load() const;
+
+ private:
+  std::atomic<std::uint64_t> version_{0};  // odd while a store is under way
+  std::atomic<std::uint64_t> cr0_{0};
+  std::atomic<std::uint64_t> cr3_{0};
+  std::atomic<std::uint64_t> cr4_{0};
+  std::atomic<std::uint64_t> efer_{0};
+};
+
+struct KernelLocation {
+  std::shared_ptr<const PagingRegime> regime;  ///< from the kernel's own root table
+  std::vector<LinearRange> linear;             ///< the image and the direct map
+  GuestVirt text_base;
+  std::uint64_t slide = 0;  ///< run-time minus link-time address of the image, modulo 2^64
+  std::uint64_t image_size = 0;
+  std::uint64_t phys_base =
+      0;  ///< the kernel's own figure: the image's physical offset, modulo 2^64
+  GuestPhys root;
+  int paging_levels = 0;
+  int va_bits = 0;
+  GuestVirt page_offset;
+  std::uint64_t canary = 0;  ///< random for each boot; 0 when this kernel has none
+  std::string release;       ///< from the guest's own banner
+
+  /// A link-time address of the image (a symbol's value) as it is at run time.
+  GuestVirt at(std::uint64_t link_address) const { return GuestVirt(link_address + slide); }
+
+  /// Whether this is the same boot of the same kernel.
+  bool same_boot(const KernelLocation& other) const;
+};
+
+/// kNotReady: not booted far enough; kMismatch: the guest runs another kernel than the file's.
+Result<KernelLocation> locate_kernel(PhysMemory& memory, const KernelModel& model,
+                                     const PagingRegisters& registers);
+
+}  // namespace guestscope

@@ -1,0 +1,191 @@
+#include "introspect/kernel_model.h"
+
+namespace guestscope {
+
+namespace {
+
+constexpr FieldNeed kIdrFields[] = {{"idr_rt.xa_head"}, {"idr_base", kOptional}};
+constexpr FieldNeed kNodeFields[] = {{"shift"}, {"slots"}};
+constexpr FieldNeed kBtfFields[] = {
+    {"data"}, {"data_size"}, {"id"}, {"base_btf", kOptional}, {"kernel_btf", kOptional}};
+
+constexpr FieldNeed kMapFields[] = {{"map_type"},
+                                    {"key_size"},
+                                    {"value_size"},
+                                    {"max_entries"},
+                                    {"map_flags"},
+                                    {"id"},
+                                    {"btf_key_type_id"},
+                                    {"btf_value_type_id"},
+                                    {"btf_vmlinux_value_type_id", kOptional},
+                                    {"btf"},
+                                    {"name"},
+                                    {"frozen"},
+                                    {"refcnt.counter|refcnt"},
+                                    {"map_extra", kOptional}};
+constexpr FieldNeed kArrayFields[] = {{"elem_size"}, {"value|pptrs|ptrs"}};
+constexpr FieldNeed kHtabFields[] = {{"buckets"}, {"n_buckets"}};
+constexpr FieldNeed kBucketFields[] = {{"head.first"}};
+constexpr FieldNeed kElemFields[] = {{"hash_node.next"}, {"key"}};
+
+constexpr FieldNeed kProgFields[] = {{"type"},       {"jited"}, {"len"}, {"jited_len"},
+                                     {"tag|digest"}, {"stats"}, {"aux"}};
+constexpr FieldNeed kAuxFields[] = {{"id"},
+                                    {"used_map_cnt"},
+                                    {"used_maps"},
+                                    {"load_time"},
+                                    {"verified_insns", kOptional},
+                                    {"user"},
+                                    {"name"},
+                                    {"btf"},
+                                    {"func_cnt"},
+                                    {"func"},
+                                    {"refcnt.counter|refcnt"}};
+constexpr FieldNeed kStatsFields[] = {{"cnt"}, {"nsecs"}, {"misses", kOptional}};
+constexpr FieldNeed kUserFields[] = {{"uid.val|uid"}};
+constexpr FieldNeed kMapIdFields[] = {{"id"}};
+constexpr FieldNeed kStaticKeyFields[] = {{"key.enabled.counter|key.enabled"}};
+
+constexpr FieldNeed kRqFields[] = {{"nr_running"},
+                                   {"nr_switches", kOptional},
+                                   {"nr_uninterruptible", kOptional},
+                                   {"clock", kOptional},
+                                   {"clock_task", kOptional},
+                                   {"curr"},
+                                   {"idle", kOptional},
+                                   {"cpu", kOptional},
+                                   {"cfs.nr_queued|cfs.nr_running", kOptional},
+                                   {"cfs.h_nr_queued|cfs.h_nr_running", kOptional},
+                                   {"cfs.load.weight", kOptional},
+                                   {"cfs.min_vruntime", kOptional},
+                                   {"cfs.avg.load_avg", kOptional},
+                                   {"cfs.avg.runnable_avg", kOptional},
+                                   {"cfs.avg.util_avg", kOptional},
+                                   {"rt.rt_nr_running", kOptional},
+                                   {"rt.rt_throttled", kOptional},
+                                   {"rt.rt_time", kOptional},
+                                   {"rt.rt_runtime", kOptional},
+                                   {"dl.dl_nr_running", kOptional},
+                                   {"dl.running_bw", kOptional}};
+constexpr FieldNeed kTaskFields[] = {{"pid"},    {"tgid"}, {"comm"},         {"sched_class"},
+                                     {"policy"}, {"prio"}, {"__state|state"}};
+constexpr FieldNeed kCanaryField[] = {{"stack_canary"}};
+
+constexpr std::pair<const char*, const char*> kSchedClasses[] = {
+    {"stop_sched_class", "stop"}, {"dl_sched_class", "dl"},   {"rt_sched_class", "rt"},
+    {"fair_sched_class", "fair"}, {"ext_sched_class", "ext"}, {"idle_sched_class", "idle"},
+};
+
+std::optional<std::uint64_t> optional_symbol(const KernelFile& file, std::string_view name) {
+  const auto symbol = file.symbols().find(name);
+  return symbol ? std::optional(symbol->value) : std::nullopt;
+}
+
+Result<BootModel> bind_boot(const KernelFile& file) {
+  const SymbolTable& symbols = file.symbols();
+  BootModel boot;
+  GS_ASSIGN(boot.text, symbols.require("_text"));
+  GS_ASSIGN(boot.end, symbols.require("_end"));
+  GS_ASSIGN(boot.notes_begin, symbols.require("__start_notes"));
+  GS_ASSIGN(boot.notes_end, symbols.require("__stop_notes"));
+  GS_ASSIGN(boot.banner, symbols.require("linux_banner"));
+  GS_ASSIGN(boot.phys_base, symbols.require("phys_base"));
+  GS_ASSIGN(boot.root_table, symbols.require("init_top_pgt"));
+  boot.page_offset = optional_symbol(file, "page_offset_base");
+  boot.vmalloc_begin = optional_symbol(file, "vmalloc_base");
+  boot.system_state = optional_symbol(file, "system_state");
+  if (auto names = EnumNames::of(file.btf(), "system_states", "SYSTEM_"))
+    boot.system_states = std::move(*names);
+  const auto init_task = optional_symbol(file, "init_task");
+  const auto task = StructLayout::bind(file.btf(), "task_struct", kCanaryField);
+  if (init_task && task) boot.boot_canary = *init_task + (*task)[0].offset;
+  return boot;
+}
+
+Result<IdrModel> bind_idr(const Btf& btf) {
+  IdrModel model;
+  GS_ASSIGN(model.idr, StructLayout::bind(btf, "idr", kIdrFields));
+  GS_ASSIGN(model.node, StructLayout::bind(btf, "xa_node", kNodeFields));
+  return model;
+}
+
+Result<BtfObjectModel> bind_btf_object(const Btf& btf) {
+  BtfObjectModel model;
+  GS_ASSIGN(model.layout, StructLayout::bind(btf, "btf", kBtfFields));
+  return model;
+}
+
+Result<MapModel> bind_maps(const KernelFile& file) {
+  const Btf& btf = file.btf();
+  MapModel model;
+  GS_ASSIGN(model.idr_symbol, file.symbols().require("map_idr"));
+  GS_ASSIGN(model.idr, bind_idr(btf));
+  GS_ASSIGN(model.btf, bind_btf_object(btf));
+  GS_ASSIGN(model.map, StructLayout::bind(btf, "bpf_map", kMapFields));
+  GS_ASSIGN(model.array, StructLayout::bind(btf, "bpf_array", kArrayFields));
+  GS_ASSIGN(model.htab, StructLayout::bind(btf, "bpf_htab", kHtabFields));
+  // "struct bucket" is the name of other types too: the one meant is what bpf_htab points to.
+  GS_ASSIGN(model.bucket,
+            StructLayout::bind(btf, model.htab.pointee(MapModel::kBuckets), kBucketFields));
+  GS_ASSIGN(model.elem, StructLayout::bind(btf, "htab_elem", kElemFields));
+  GS_ASSIGN(model.types, EnumNames::of(btf, "bpf_map_type", "BPF_MAP_TYPE_"));
+  if (auto flags = EnumNames::containing(btf, "BPF_F_NO_PREALLOC", "BPF_F_"))
+    model.flags = std::move(*flags);
+  return model;
+}
+
+Result<ProgModel> bind_progs(const KernelFile& file) {
+  const Btf& btf = file.btf();
+  ProgModel model;
+  GS_ASSIGN(model.idr_symbol, file.symbols().require("prog_idr"));
+  model.stats_key = optional_symbol(file, "bpf_stats_enabled_key");
+  GS_ASSIGN(model.idr, bind_idr(btf));
+  GS_ASSIGN(model.btf, bind_btf_object(btf));
+  GS_ASSIGN(model.prog, StructLayout::bind(btf, "bpf_prog", kProgFields));
+  GS_ASSIGN(model.aux, StructLayout::bind(btf, "bpf_prog_aux", kAuxFields));
+  GS_ASSIGN(model.stats,
+            StructLayout::bind(btf, model.prog.pointee(ProgModel::kStats), kStatsFields));
+  GS_ASSIGN(model.user, StructLayout::bind(btf, "user_struct", kUserFields));
+  GS_ASSIGN(model.map, StructLayout::bind(btf, "bpf_map", kMapIdFields));
+  GS_ASSIGN(model.key, StructLayout::bind(btf, "static_key_false", kStaticKeyFields));
+  GS_ASSIGN(model.types, EnumNames::of(btf, "bpf_prog_type", "BPF_PROG_TYPE_"));
+  return model;
+}
+
+Result<PerCpuModel> bind_per_cpu(const KernelFile& file) {
+  const SymbolTable& symbols = file.symbols();
+  PerCpuModel model;
+  GS_ASSIGN(model.offsets, symbols.require("__per_cpu_offset"));
+  GS_ASSIGN(model.possible, symbols.require("__cpu_possible_mask"));
+  GS_ASSIGN(model.online, symbols.require("__cpu_online_mask"));
+  const auto mask = file.btf().find(BtfKind::kStruct, "cpumask");
+  if (!mask) return fail(ErrorCode::kUnsupported, "the kernel's types have no struct cpumask");
+  GS_ASSIGN(model.mask_bytes, file.btf().size_of(*mask));
+  model.unset_offset = optional_symbol(file, "__per_cpu_load");
+  return model;
+}
+
+Result<RunQueueModel> bind_run_queues(const KernelFile& file) {
+  RunQueueModel model;
+  GS_ASSIGN(model.runqueues, file.symbols().require("runqueues"));
+  GS_ASSIGN(model.rq, StructLayout::bind(file.btf(), "rq", kRqFields));
+  GS_ASSIGN(model.task, StructLayout::bind(file.btf(), "task_struct", kTaskFields));
+  for (const auto& [symbol, name] : kSchedClasses)
+    if (const auto address = optional_symbol(file, symbol))
+      model.classes.emplace_back(*address, name);
+  return model;
+}
+
+}  // namespace
+
+std::shared_ptr<const KernelModel> KernelModel::bind(std::shared_ptr<const KernelFile> file) {
+  const KernelFile& from = *file;
+  return std::make_shared<const KernelModel>(KernelModel{.file = std::move(file),
+                                                         .boot = bind_boot(from),
+                                                         .maps = bind_maps(from),
+                                                         .progs = bind_progs(from),
+                                                         .per_cpu = bind_per_cpu(from),
+                                                         .run_queues = bind_run_queues(from)});
+}
+
+}  // namespace guestscope

@@ -1,0 +1,171 @@
+// KernelModel: everything that the kernel file says and the decoders need (symbols, layouts, names
+// of enumerators), bound once when the file is opened, before any guest is looked at.
+//
+// Each part is bound on its own: a kernel without BPF still has run queues. A part that cannot be
+// bound keeps the one error that lists all that is missing, and whoever needs the part passes it
+// on; it is permanent.
+//
+// Addresses here are link-time values; KernelLocation turns them into run-time ones.
+// Threads: immutable after bind().
+#pragma once
+
+#include <memory>
+
+#include "arch/address.h"
+#include "arch/result.h"
+#include "introspect/elf_file.h"
+#include "introspect/enum_names.h"
+#include "introspect/layout.h"
+
+namespace guestscope {
+
+/// Marks in the image that tell where it lies, which kernel it is and how far it has booted.
+struct BootModel {
+  std::uint64_t text = 0;  ///< _text
+  std::uint64_t end = 0;   ///< _end
+  std::uint64_t notes_begin = 0;
+  std::uint64_t notes_end = 0;
+  std::uint64_t banner = 0;
+  std::uint64_t phys_base = 0;
+  std::uint64_t root_table = 0;                ///< init_top_pgt
+  std::optional<std::uint64_t> page_offset;    ///< page_offset_base; absent with a static layout
+  std::optional<std::uint64_t> vmalloc_begin;  ///< vmalloc_base; likewise
+  std::optional<std::uint64_t> boot_canary;    ///< init_task.stack_canary: random for each boot
+  std::optional<std::uint64_t> system_state;
+  EnumNames system_states;
+};
+
+/// An IDR: a tree (xarray) from ids to pointers.
+struct IdrModel {
+  enum Idr : std::size_t { kHead, kBase };
+  enum Node : std::size_t { kShift, kSlots };
+  StructLayout idr;
+  StructLayout node;
+};
+
+/// `struct btf`: a BTF object as the kernel holds it.
+struct BtfObjectModel {
+  enum Field : std::size_t { kData, kDataSize, kId, kBase, kIsKernel };
+  StructLayout layout;
+};
+
+struct MapModel {
+  enum Map : std::size_t {
+    kType,
+    kKeySize,
+    kValueSize,
+    kMaxEntries,
+    kFlags,
+    kId,
+    kKeyTypeId,
+    kValueTypeId,
+    kVmlinuxValueTypeId,
+    kBtf,
+    kName,
+    kFrozen,
+    kRefcount,
+    kExtra,
+  };
+  enum Array : std::size_t { kElemSize, kValues };
+  enum Htab : std::size_t { kBuckets, kBucketCount };
+  enum Bucket : std::size_t { kFirst };
+  enum Elem : std::size_t { kNext, kKey };
+
+  std::uint64_t idr_symbol = 0;  ///< map_idr
+  IdrModel idr;
+  BtfObjectModel btf;
+  StructLayout map;
+  StructLayout array;
+  StructLayout htab;
+  StructLayout bucket;
+  StructLayout elem;
+  EnumNames types;
+  EnumNames flags;
+};
+
+struct ProgModel {
+  enum Prog : std::size_t { kType, kJited, kLen, kJitedLen, kTag, kStats, kAux };
+  enum Aux : std::size_t {
+    kId,
+    kUsedMapCount,
+    kUsedMaps,
+    kLoadTime,
+    kVerifiedInsns,
+    kUser,
+    kName,
+    kBtf,
+    kFuncCount,
+    kFuncs,
+    kRefcount,
+  };
+  enum Stats : std::size_t { kRuns, kNanoseconds, kMisses };
+  enum User : std::size_t { kUid };
+  enum MapId : std::size_t { kMapId };
+
+  std::uint64_t idr_symbol = 0;  ///< prog_idr
+  std::optional<std::uint64_t> stats_key;
+  IdrModel idr;
+  BtfObjectModel btf;
+  StructLayout prog;
+  StructLayout aux;
+  StructLayout stats;
+  StructLayout user;
+  StructLayout map;
+  StructLayout key;  ///< static_key_false
+  EnumNames types;
+};
+
+struct PerCpuModel {
+  std::uint64_t offsets = 0;  ///< __per_cpu_offset[]
+  std::uint64_t possible = 0;
+  std::uint64_t online = 0;
+  std::uint64_t mask_bytes = 0;  ///< sizeof(struct cpumask)
+  std::optional<std::uint64_t>
+      unset_offset;  ///< __per_cpu_load: what an unset slot holds on some kernels
+};
+
+struct RunQueueModel {
+  enum Rq : std::size_t {
+    kNrRunning,
+    kNrSwitches,
+    kNrUninterruptible,
+    kClock,
+    kClockTask,
+    kCurr,
+    kIdle,
+    kCpu,
+    kCfsNrRunning,
+    kCfsHNrRunning,
+    kCfsLoadWeight,
+    kCfsMinVruntime,
+    kCfsLoadAvg,
+    kCfsRunnableAvg,
+    kCfsUtilAvg,
+    kRtNrRunning,
+    kRtThrottled,
+    kRtTime,
+    kRtRuntime,
+    kDlNrRunning,
+    kDlRunningBw,
+  };
+  enum Task : std::size_t { kPid, kTgid, kComm, kClass, kPolicy, kPrio, kState };
+
+  std::uint64_t runqueues = 0;
+  StructLayout rq;
+  StructLayout task;
+  /// Link-time addresses of the scheduling classes that this kernel has, with our names ("fair").
+  std::vector<std::pair<std::uint64_t, std::string>> classes;
+};
+
+struct KernelModel {
+  std::shared_ptr<const KernelFile> file;
+  Result<BootModel> boot;
+  Result<MapModel> maps;
+  Result<ProgModel> progs;
+  Result<PerCpuModel> per_cpu;
+  Result<RunQueueModel> run_queues;
+
+  static std::shared_ptr<const KernelModel> bind(std::shared_ptr<const KernelFile> file);
+};
+
+}  // namespace guestscope

@@ -1,0 +1,67 @@
+#include "introspect/struct_batch.h"
+
+#include <algorithm>
+
+namespace guestscope {
+
+namespace {
+
+// Fields that lie at most this far apart are read as one part.
+constexpr std::uint32_t kJoinGap = 256;
+
+}  // namespace
+
+StructBatch::StructBatch(const StructLayout& layout) : layout_(&layout) {
+  for (std::size_t i = 0; i < layout.field_count(); ++i) {
+    const BoundField& field = layout[i];
+    if (field.present && field.size != 0)
+      parts_.push_back({.offset = field.offset, .size = field.size});
+  }
+  std::ranges::sort(parts_, {}, &Part::offset);
+  std::vector<Part> joined;
+  for (const Part& part : parts_) {
+    if (joined.empty() || part.offset > joined.back().offset + joined.back().size + kJoinGap) {
+      joined.push_back(part);
+      continue;
+    }
+    Part& last = joined.back();
+    last.size = std::max(last.offset + last.size, part.offset + part.size) - last.offset;
+  }
+  parts_ = std::move(joined);
+}
+
+std::size_t StructBatch::add(GuestVirt address) {
+  addresses_.push_back(address);
+  return addresses_.size() - 1;
+}
+
+void StructBatch::read(KernelMemory& memory) {
+  const std::size_t stride = layout_->extent();
+  bytes_.assign(stride * addresses_.size(), std::byte{0});
+  errors_.assign(addresses_.size(), std::nullopt);
+  std::vector<VirtRead> reads;
+  std::vector<std::size_t> owners;
+  for (std::size_t i = 0; i < addresses_.size(); ++i) {
+    if (addresses_[i].is_null())
+      errors_[i] =
+          Error{.code = ErrorCode::kNotMapped, .message = "null pointer", .path = {}, .address = 0};
+    for (const Part& part : parts_) {
+      if (errors_[i]) break;
+      reads.push_back({.address = addresses_[i].wrapping_add(part.offset),
+                       .into = std::span(bytes_).subspan(i * stride + part.offset, part.size)});
+      owners.push_back(i);
+    }
+  }
+  memory.read(reads);
+  for (std::size_t i = 0; i < reads.size(); ++i)
+    if (reads[i].error && !errors_[owners[i]])
+      errors_[owners[i]] = std::move(*reads[i].error).within(layout_->name());
+}
+
+Result<StructView> StructBatch::operator[](std::size_t index) const {
+  if (errors_[index]) return std::unexpected(*errors_[index]);
+  return StructView::over(*layout_,
+                          ByteSpan(bytes_).subspan(index * layout_->extent(), layout_->extent()));
+}
+
+}  // namespace guestscope
