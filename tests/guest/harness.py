@@ -1,0 +1,127 @@
+"""What the live tests share: one booted guest per run, the oracle's output kept, and skips that say why.
+
+    python3 tests/guest/harness.py test_maps test_progs …       runs the named modules against one guest
+
+Environment: GUESTSCOPE_KERNEL (series, default 6.1), GUESTSCOPE_BINARY, GUESTSCOPE_CACHE; GUESTSCOPE_NO_SKIP=1 makes a skip a
+failure. Exit status: 0 all passed, 1 not, 77 skipped.
+"""
+
+import functools
+import json
+import os
+import pathlib
+import shutil
+import sys
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+
+import guest as guests  # noqa: E402 (the path comes first)
+import oracle  # noqa: E402
+
+SERIES = os.environ.get("GUESTSCOPE_KERNEL", "6.1")
+
+
+def missing():
+    """Why the live tests cannot run here, or None."""
+    if not shutil.which("qemu-system-x86_64"):
+        return "qemu-system-x86_64 is missing: run tests/lib/packages.sh"
+    if guests.kernel(SERIES) is None:
+        return f"kernel {SERIES} is not in the cache: run tests/guest/fetch_kernel.sh {SERIES}"
+    if guests.binary() is None:
+        return "the daemon is not built"
+    return None
+
+
+class Shared:
+    """One guest, one daemon and the oracle's answers for all test classes of a run. Made at first use."""
+
+    def __init__(self):
+        self._guest = None
+        self._daemon = None
+
+    @property
+    def guest(self):
+        if self._guest is None:
+            self._guest = guests.Guest(guests.kernel(SERIES))
+            self._guest.wait_ready()
+            # Static content does not need the busy tasks, and everything is faster without them.
+            self._guest.busy(False)
+        return self._guest
+
+    @property
+    def daemon(self):
+        if self._daemon is None:
+            self._daemon = guests.Daemon(self.guest)
+            self._daemon.wait_ready()
+        return self._daemon
+
+    @functools.cached_property
+    def map_list(self):
+        return self.guest.json("bpftool -j map show")
+
+    @functools.lru_cache(maxsize=None)
+    def dump(self, map_id):
+        """bpftool's dump of a map: objects as lists of pairs, so that repeated names survive. None when bpftool prints no JSON."""
+        _, out, _ = self.guest.run_full(f"bpftool -j map dump id {map_id}", 120)
+        try:
+            return json.loads(out.decode("utf-8", "surrogateescape"), object_pairs_hook=oracle.Pairs)
+        except ValueError:
+            return None
+
+    def close(self):
+        """Ends both; gives the daemon's failure to end well, if it failed."""
+        failure = None
+        if self._daemon:
+            try:
+                self._daemon.stop()
+            except guests.HarnessError as error:
+                failure = str(error)
+            if not failure and "Sanitizer" in self._daemon.stderr():
+                failure = self._daemon.stderr()[-5000:]
+        if self._guest:
+            self._guest.close()
+        self._guest = self._daemon = None
+        return failure
+
+
+shared = Shared()
+
+
+class LiveTest(unittest.TestCase):
+    maxDiff = 4000
+    longMessage = True
+
+    def assert_problem(self, answer, status, code):
+        """An error answer as the interface describes it; gives its body."""
+        self.assertEqual(answer.status, status, answer.body[:300])
+        self.assertTrue(answer.headers.get("Content-Type", "").startswith("application/problem+json"), answer.headers)
+        body = answer.json()
+        self.assertEqual(body["status"], status)
+        self.assertEqual(body["code"], code)
+        for member in ("title", "detail"):
+            self.assertTrue(body[member], body)
+        return body
+
+
+def main(modules):
+    reason = missing()
+    if reason:
+        print(f"skipped: {reason}")
+        return 1 if os.environ.get("GUESTSCOPE_NO_SKIP") == "1" else 77
+    suite = unittest.defaultTestLoader.loadTestsFromNames(modules)
+    result = unittest.TextTestRunner(verbosity=2, stream=sys.stdout).run(suite)
+    failure = shared.close()
+    if failure:
+        print(f"at the end: {failure}")
+    for test, why in result.skipped:
+        print(f"skipped: {test}: {why}")
+    if not result.wasSuccessful() or failure:
+        return 1
+    return 1 if result.skipped and os.environ.get("GUESTSCOPE_NO_SKIP") == "1" else 0
+
+
+if __name__ == "__main__":
+    # The test modules import this one by name: it must be the same module, with the same guest.
+    sys.modules["harness"] = sys.modules["__main__"]
+    sys.exit(main(sys.argv[1:]))

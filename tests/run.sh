@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# Runs the tests: installs what is missing, builds, fetches the kernels, builds the guest, runs everything.
+#
+#   tests/run.sh [--unit] [--preset NAME] [CTEST OPTIONS…]
+#
+#   --unit         only the tests that need no guest
+#   --preset NAME  a configure preset; default: ci
+#
+# Ends with one line, "N passed, N failed" (and ", N skipped" when some were). Exit status 1 when any failed. With CI=true
+# a skipped test is a failed one.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+kernels=(6.1 6.12)
+
+say() { printf '\n== %s\n' "$*"; }
+
+counts() {  # JUNIT FILE → the line, and a non-zero status when tests failed or there were none
+  python3 - "$1" <<'PYTHON'
+import sys
+import xml.etree.ElementTree
+
+suite = xml.etree.ElementTree.parse(sys.argv[1]).getroot()
+total, failed, skipped = (int(suite.get(name, 0)) for name in ("tests", "failures", "skipped"))
+skipped += int(suite.get("disabled", 0))
+print(f"{total - failed - skipped} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
+sys.exit(1 if failed or not total else 0)
+PYTHON
+}
+
+main() {
+  local preset=ci unit='' options=() build results status=0
+  while (($#)); do
+    case $1 in
+      --unit) unit=1 ;;
+      --preset) preset=${2:?--preset needs a name}; shift ;;
+      -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0"; return 0 ;;
+      *) options+=("$1") ;;
+    esac
+    shift
+  done
+  cd "$root"
+  if [[ -n $unit ]]; then
+    tests/lib/packages.sh build tests
+    options+=(--label-exclude guest)
+  else
+    tests/lib/packages.sh
+  fi
+  [[ ${CI:-} == true ]] && export GUESTSCOPE_NO_SKIP=${GUESTSCOPE_NO_SKIP:-1}
+
+  say "building (preset $preset)"
+  cmake --preset "$preset" >/dev/null
+  cmake --build --preset "$preset"
+  build=$root/build/$preset
+
+  if [[ -z $unit ]]; then
+    say "kernels and guest"
+    for series in "${kernels[@]}"; do
+      # A kernel that cannot be had is reported by the tests that want it.
+      tests/guest/fetch_kernel.sh "$series" || echo "no kernel $series"
+    done
+    tests/guest/build_image.sh
+  fi
+
+  say "tests"
+  results=$build/results.xml
+  rm -f "$results"
+  ctest --test-dir "$build" --output-on-failure --no-tests=error --output-junit "$results" "${options[@]}" </dev/null || status=$?
+  [[ -s $results ]] || { echo "ctest gave no results (exit status $status)"; return 1; }
+  echo
+  counts "$results" || status=1
+  return "$((status != 0))"
+}
+
+main "$@"
