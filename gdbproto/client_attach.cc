@@ -204,8 +204,11 @@ Result<void> Client::Impl::detach() {
   }
   auto done = stop();
   if (done && is_qemu_) done = ask_ok("Qqemu.PhyMemMode:0");
-  if (done && (held || !judged_)) done = ask_ok(detach_packet());
-  if (done) link.settle();
+  if (!link.broken() && (held || !judged_)) {
+    const auto left = ask_ok(detach_packet());
+    if (done) done = left;
+  }
+  if (!link.broken()) link.settle();
   if (link.broken()) leave_broken();
   left_ = true;
   link.give_up(Error{.code = ErrorCode::kUnreachable, .message = "detached"});

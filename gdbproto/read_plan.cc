@@ -114,12 +114,13 @@ Result<bool> ReadPlan::on_answer(std::string_view payload) {
   Packet packet;
   if (!advance(receiver_, packet))
     return fail(ErrorCode::kProtocol, "the stub answered one read too many");
+  // Before anything can fail: fail_unanswered() takes what is partial or not begun.
+  for (std::size_t i = first; i < receiver_.next; ++i) partial_.push_back(order_[i]);
   const bool refused = is_error(payload);
   if (!refused && payload.size() != 2 * (packet.end - packet.begin))
     return fail_at(packet.begin, ErrorCode::kProtocol,
                    "the stub answered {} digits to a read of {} bytes", payload.size(),
                    packet.end - packet.begin);
-  for (std::size_t i = first; i < receiver_.next; ++i) partial_.push_back(order_[i]);
   const bool shared = partial_.size() > 1;
   bool digits_are_good = true;
   for (const std::size_t index : partial_) {
