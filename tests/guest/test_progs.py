@@ -9,11 +9,11 @@ LIVE = {"on_switch"}
 
 def fdinfo():
     """verified_insns and recursion_misses by program id, which bpftool does not print."""
-    text = shared.guest.run("for f in /proc/$(pidof -s guest)/fdinfo/*; do echo ---; cat $f; done")
+    text = shared.guest.run("for f in /proc/$(cat /run/guest.pid)/fdinfo/*; do echo ---; cat $f; done")
     found = {}
     for block in text.split("---"):
         fields = dict(re.findall(r"^(\w+):\s+(\S+)", block, re.M))
-        if "prog_id" in fields:
+        if "prog_type" in fields:  # a link shows its program too, but not its figures
             found[int(fields["prog_id"])] = fields
     return found
 

@@ -342,6 +342,13 @@ static struct progs_bpf *load_programs(int online) {
   return progs;
 }
 
+static void write_pid(const char *path, pid_t pid) {
+  FILE *file = fopen(path, "w");
+  if (!file) fail("%s", path);
+  fprintf(file, "%d\n", pid);
+  fclose(file);
+}
+
 // Starts a task of a known name; its pid goes to /run/tasks/NAME, through which the command `busy` stops and continues it.
 static void start_task(const char *name, int cpu, int nice_value, int fifo_priority, void (*body)(void *), void *argument) {
   fflush(stdout);
@@ -350,10 +357,7 @@ static void start_task(const char *name, int cpu, int nice_value, int fifo_prior
   if (pid) {
     char path[64];
     snprintf(path, sizeof(path), "/run/tasks/%s", name);
-    FILE *file = fopen(path, "w");
-    if (!file) fail("%s", path);
-    fprintf(file, "%d\n", pid);
-    fclose(file);
+    write_pid(path, pid);
     return;
   }
   prctl(PR_SET_NAME, name);
@@ -427,6 +431,7 @@ int main(void) {
   load_as_user();
   struct progs_bpf *progs = load_programs(online);
   start_tasks(progs, online);
+  write_pid("/run/guest.pid", getpid());
   printf("GUEST READY\n");
   for (;;) pause();
 }
