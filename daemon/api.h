@@ -1,0 +1,50 @@
+// Api: the paths of the interface (docs/interface.md), independent of how a request arrived.
+//
+// Threads: answer() may be called by many at once; it blocks until the guest's session has a
+// snapshot, at most kSnapshotTimeout. The sessions must outlive it.
+#pragma once
+
+#include <chrono>
+#include <span>
+#include <string_view>
+
+#include "daemon/answer.h"
+#include "daemon/guest_session.h"
+#include "daemon/request.h"
+
+namespace guestscope {
+
+inline constexpr std::chrono::seconds kSnapshotTimeout{30};
+
+class Api {
+ public:
+  /// The first session is the one that the bare paths mean. There is at least one.
+  explicit Api(std::vector<GuestSession*> sessions) : sessions_(std::move(sessions)) {}
+
+  /// Never throws; every failure is a problem document.
+  Answer answer(std::string_view target) const;
+
+ private:
+  Answer route(const Request& request) const;
+  Answer guests() const;
+
+  std::vector<GuestSession*> sessions_;
+};
+
+// The paths of one guest; `request.path` begins with the path's own name ("maps").
+Answer answer_maps(GuestSession& session, const Request& request);
+Answer answer_progs(GuestSession& session, const Request& request);
+Answer answer_run_queues(GuestSession& session, const Request& request);
+Answer answer_status(GuestSession& session, const Request& request);
+
+/// The problem that an error of a snapshot makes; when the kernel is not ready, with the state,
+/// attempts and last error of that accessor of the guest.
+Answer snapshot_problem(const Error& error, const GuestSession& session, std::string_view accessor);
+
+/// Sends `json`, indented when the request has ?pretty.
+Answer json_answer(const Json& json, bool pretty, int status = 200);
+
+/// "7" as an id or CPU number; empty when it is no number.
+std::optional<std::uint64_t> parse_number(std::string_view text);
+
+}  // namespace guestscope

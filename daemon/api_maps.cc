@@ -1,0 +1,180 @@
+// /maps and /maps/REF.
+#include <algorithm>
+#include <memory>
+
+#include "daemon/api.h"
+#include "daemon/contents_json.h"
+#include "daemon/guest_json.h"
+
+namespace guestscope {
+
+namespace {
+
+struct Options {
+  bool pretty = false;
+  bool raw = false;
+  bool contents = false;
+};
+
+Result<Options> parse_options(const Request& request) {
+  const bool one = request.path.size() == 2;
+  GS_CHECK(one ? request.allow_only({"pretty", "raw"})
+               : request.allow_only({"pretty", "raw", "contents", "name", "type"}));
+  Options options;
+  GS_ASSIGN(options.pretty, request.flag("pretty"));
+  GS_ASSIGN(options.raw, request.flag("raw"));
+  GS_ASSIGN(options.contents, request.flag("contents"));
+  return options;
+}
+
+/// A map and, when they were asked for, its contents or why there are none.
+struct ReadMap {
+  MapInfo info;
+  std::optional<Result<MapContents>> contents{};
+};
+
+struct ReadMaps {
+  std::vector<ReadMap> maps;
+  Problems problems;
+};
+
+using Wanted = std::function<bool(const MapInfo&)>;
+
+Result<ReadMaps> read_wanted(GuestKernel& kernel, PhysMemory& memory, const Wanted& wanted,
+                             bool contents) {
+  GS_ASSIGN(MapList list, kernel.maps(memory));
+  ReadMaps read{.maps = {}, .problems = std::move(list.problems)};
+  for (MapInfo& map : list.maps)
+    if (wanted(map)) read.maps.push_back({.info = std::move(map)});
+  if (contents)
+    for (ReadMap& map : read.maps) map.contents = kernel.map_contents(memory, map.info);
+  return read;
+}
+
+/// The object with the map's own fields; the closing brace is written after its entries.
+std::string open_object(Json json) {
+  std::string text = dump_json(json);
+  text.pop_back();
+  return text;
+}
+
+bool write_contents(const Result<MapContents>& contents, bool raw, const WriteBody& write) {
+  if (contents) return write(",") && write_entries(*contents, raw, write);
+  Problems problems;
+  problems.add("entries", contents.error());
+  return write(",\"entries\":null,\"problems\":" + dump_json(problems_json(problems)));
+}
+
+/// An answer written by `stream`; indented, it has to exist as a whole first.
+Answer stream_answer(std::function<void(const WriteBody&)> stream, bool pretty) {
+  Answer answer;
+  if (!pretty) {
+    answer.stream = std::move(stream);
+    return answer;
+  }
+  std::string whole;
+  stream([&](std::string_view piece) {
+    whole += piece;
+    return true;
+  });
+  answer.body = dump_json(Json::parse(whole), 2) + "\n";
+  return answer;
+}
+
+Answer list_answer(Snapshot<ReadMaps> taken, const Options& options) {
+  const auto snapshot = std::make_shared<const Snapshot<ReadMaps>>(std::move(taken));
+  return stream_answer(
+      [snapshot, raw = options.raw](const WriteBody& write) {
+        bool wanted =
+            write("{\"snapshot\":" + dump_json(snapshot_json(snapshot->meta)) + ",\"maps\":[");
+        const auto& maps = snapshot->value.maps;
+        for (std::size_t i = 0; wanted && i < maps.size(); ++i) {
+          wanted = write((i == 0 ? "" : ",") + open_object(map_json(maps[i].info)));
+          if (wanted && maps[i].contents) wanted = write_contents(*maps[i].contents, raw, write);
+          wanted = wanted && write("}");
+        }
+        if (!wanted) return;
+        write("]");
+        if (!snapshot->value.problems.empty())
+          write(",\"problems\":" + dump_json(problems_json(snapshot->value.problems)));
+        write("}\n");
+      },
+      options.pretty);
+}
+
+Answer one_answer(Snapshot<ReadMaps> taken, const std::string& ref, const Options& options) {
+  auto& maps = taken.value.maps;
+  if (maps.empty())
+    return problem_answer(
+        {.code = ErrorCode::kNotFound, .message = fmt::format("no map with id or name '{}'", ref)});
+  if (maps.size() > 1) {
+    Json ids = Json::array();
+    for (const ReadMap& map : maps) ids.push_back(map.info.id);
+    return problem_answer(
+        409, "ambiguous_name", "Several things have this name",
+        fmt::format("{} maps are named '{}': ask for one by its id", maps.size(), ref),
+        {{"ids", std::move(ids)}});
+  }
+  Json head = {{"snapshot", snapshot_json(taken.meta)}};
+  head.update(map_json(maps.front().info));
+  const auto contents =
+      std::make_shared<const Result<MapContents>>(*std::move(maps.front().contents));
+  return stream_answer(
+      [contents, head = open_object(std::move(head)), raw = options.raw](const WriteBody& write) {
+        if (write(head) && write_contents(*contents, raw, write)) write("}\n");
+      },
+      options.pretty);
+}
+
+Answer answer_list(GuestSession& session, const Request& request, const Options& options) {
+  const auto asked = [&](const char* name) {
+    const auto found = request.query.find(name);
+    return found == request.query.end() ? std::nullopt : std::optional(found->second);
+  };
+  const Wanted wanted = [name = asked("name"), type = asked("type")](const MapInfo& map) {
+    return (!name || map.name == *name) && (!type || map.type == *type);
+  };
+  // Lengths first: no two requests that ask for different things may have the same kind.
+  const std::string name = asked("name").value_or("");
+  const std::string kind =
+      fmt::format("maps {} {}{}:{} {}{}", options.contents, asked("name").has_value(), name.size(),
+                  name, asked("type").has_value(), asked("type").value_or(""));
+  auto taken = session.snapshot(
+      kind,
+      [wanted, contents = options.contents](GuestKernel& kernel, PhysMemory& memory) {
+        return read_wanted(kernel, memory, wanted, contents);
+      },
+      kSnapshotTimeout);
+  return taken ? list_answer(*std::move(taken), options)
+               : snapshot_problem(taken.error(), session, "maps");
+}
+
+/// REF is an id, or a name; a map may have a number for its name, but an id wins.
+Result<ReadMaps> read_ref(GuestKernel& kernel, PhysMemory& memory, const std::string& ref) {
+  GS_ASSIGN(ReadMaps all, read_wanted(kernel, memory, [](const MapInfo&) { return true; }, false));
+  const auto id = parse_number(ref);
+  const bool by_id =
+      id && std::ranges::any_of(all.maps, [&](const ReadMap& map) { return map.info.id == *id; });
+  std::erase_if(all.maps, [&](const ReadMap& map) {
+    return by_id ? map.info.id != *id : map.info.name != ref;
+  });
+  if (all.maps.size() == 1) all.maps[0].contents = kernel.map_contents(memory, all.maps[0].info);
+  return all;
+}
+
+}  // namespace
+
+Answer answer_maps(GuestSession& session, const Request& request) {
+  const auto options = parse_options(request);
+  if (!options) return problem_answer(options.error());
+  if (request.path.size() == 1) return answer_list(session, request, *options);
+  const std::string& ref = request.path[1];
+  auto taken = session.snapshot(
+      "map " + ref,
+      [ref](GuestKernel& kernel, PhysMemory& memory) { return read_ref(kernel, memory, ref); },
+      kSnapshotTimeout);
+  return taken ? one_answer(*std::move(taken), ref, *options)
+               : snapshot_problem(taken.error(), session, "maps");
+}
+
+}  // namespace guestscope

@@ -1,0 +1,122 @@
+#include "daemon/app.h"
+
+#include <signal.h>
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <iostream>
+#include <map>
+
+#include "daemon/http_server.h"
+
+namespace guestscope {
+
+namespace {
+
+constexpr std::chrono::milliseconds kOncePollInterval{20};
+
+sigset_t stop_signals() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGTERM);
+  return set;
+}
+
+/// True when a stop signal came within the time.
+bool wait_for_stop_signal(std::chrono::nanoseconds time) {
+  const sigset_t set = stop_signals();
+  const timespec limit{.tv_sec = time.count() / 1'000'000'000,
+                       .tv_nsec = time.count() % 1'000'000'000};
+  return sigtimedwait(&set, nullptr, &limit) > 0;
+}
+
+/// Opens each kernel file once, however many guests run it.
+Result<std::vector<std::unique_ptr<GuestSession>>> make_sessions(const AppOptions& options) {
+  std::map<std::string, std::shared_ptr<const KernelModel>> models;
+  std::vector<std::unique_ptr<GuestSession>> sessions;
+  for (const GuestConfig& guest : options.guests) {
+    auto& model = models[guest.vmlinux];
+    if (!model) {
+      GS_ASSIGN(auto file, KernelFile::open(guest.vmlinux));
+      if (file->machine() != Machine::kX86_64)
+        return fail(ErrorCode::kUnsupported,
+                    "kernel file {} is not for x86-64, the only processor of this version",
+                    guest.vmlinux);
+      model = KernelModel::bind(std::move(file));
+    }
+    sessions.push_back(std::make_unique<GuestSession>(guest, model));
+  }
+  return sessions;
+}
+
+int serve(const Api& api, const ListenAddress& address) {
+  HttpServer server(api);
+  if (const auto started = server.start(address); !started) {
+    spdlog::error("{}", started.error().to_string());
+    return 1;
+  }
+  spdlog::info("serving on http://{}",
+               ListenAddress{.host = address.host, .port = server.port()}.to_string());
+  const sigset_t set = stop_signals();
+  int signal_number = 0;
+  sigwait(&set, &signal_number);
+  spdlog::info("stopping: {}", strsignal(signal_number));
+  server.stop();
+  return 0;
+}
+
+bool is_worth_waiting(const Answer& answer) {
+  return answer.status == 503 && answer.retry_after.has_value();
+}
+
+/// Prints the answer of one path as soon as it is no longer "not ready".
+int print_once(const Api& api, const std::string& path, std::chrono::seconds wait) {
+  const auto deadline = std::chrono::steady_clock::now() + wait;
+  Answer answer = api.answer(path);
+  while (is_worth_waiting(answer) && std::chrono::steady_clock::now() < deadline) {
+    if (wait_for_stop_signal(kOncePollInterval)) return 0;
+    answer = api.answer(path);
+  }
+  if (answer.status != 200) {
+    std::cerr << "guestscope: " << path << ": " << answer.body << '\n';
+    return 1;
+  }
+  const auto write = [](std::string_view piece) { return static_cast<bool>(std::cout << piece); };
+  if (answer.stream)
+    answer.stream(write);
+  else
+    write(answer.body);
+  return std::cout.flush() ? 0 : 1;
+}
+
+}  // namespace
+
+void block_stop_signals() {
+  const sigset_t set = stop_signals();
+  pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+}
+
+int run_app(const AppOptions& options) {
+  spdlog::set_default_logger(spdlog::stderr_color_mt("guestscope"));
+  spdlog::set_pattern("%H:%M:%S.%e %^%l%$ %v");
+  spdlog::set_level(spdlog::level::from_str(options.log_level));
+  auto sessions = make_sessions(options);
+  if (!sessions) {
+    std::cerr << "guestscope: " << sessions.error().to_string() << '\n';
+    return 1;
+  }
+  std::vector<GuestSession*> borrowed;
+  for (const auto& session : *sessions) {
+    session->start();
+    borrowed.push_back(session.get());
+  }
+  const Api api(std::move(borrowed));
+  const int status =
+      options.once ? print_once(api, *options.once, options.wait) : serve(api, options.listen);
+  for (const auto& session : *sessions) session->stop();
+  return status;
+}
+
+}  // namespace guestscope

@@ -1,0 +1,16 @@
+// A map's contents as JSON text, entry by entry, so that a large map never exists as one tree.
+//
+// Threads: pure functions; the writer is called from within.
+#pragma once
+
+#include "daemon/answer.h"
+#include "introspect/bpf_maps.h"
+
+namespace guestscope {
+
+/// Writes `"entries":[…]` and, when there are any, `,"problems":[…]` (with `at` relative to the
+/// map): members of an object that the caller has begun. False when the reader has gone. `raw`:
+/// with key_hex and value_hex.
+bool write_entries(const MapContents& contents, bool raw, const WriteBody& write);
+
+}  // namespace guestscope

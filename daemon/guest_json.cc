@@ -1,0 +1,219 @@
+#include "daemon/guest_json.h"
+
+#include <fmt/chrono.h>
+
+#include "daemon/version.h"
+
+namespace guestscope {
+
+namespace {
+
+std::string iso_time(std::chrono::system_clock::time_point time) {
+  using namespace std::chrono;
+  const auto whole = floor<seconds>(time);
+  return fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:06}Z", fmt::gmtime(system_clock::to_time_t(whole)),
+                     duration_cast<microseconds>(time - whole).count());
+}
+
+std::string_view connection_name(ConnectionState state) {
+  switch (state) {
+    case ConnectionState::kConnecting: return "connecting";
+    case ConnectionState::kConnected: return "connected";
+    case ConnectionState::kLost: return "lost";
+  }
+  return "lost";
+}
+
+std::string_view accessor_state_name(AccessorState state) {
+  switch (state) {
+    case AccessorState::kWaiting: return "waiting";
+    case AccessorState::kReady: return "ready";
+    case AccessorState::kFailed: return "failed";
+  }
+  return "failed";
+}
+
+/// The value, or null where it is not known.
+template <typename T>
+Json or_null(const std::optional<T>& value) {
+  return value ? Json(*value) : Json(nullptr);
+}
+
+/// Sets the member unless this kernel has no such figure.
+template <typename T>
+void set(Json& object, std::string_view name, const std::optional<T>& value) {
+  if (value) object[std::string(name)] = *value;
+}
+
+Json kernel_json(const KernelSummary& kernel, const KernelModel& model) {
+  const auto& at = kernel.location;
+  const auto known = [&](auto get) { return at ? Json(get(*at)) : Json(nullptr); };
+  return {{"release", known([](const auto& k) { return k.release; })},
+          {"arch", "x86_64"},
+          {"build_id", at ? Json(model.file->build_id()) : Json(nullptr)},
+          {"text_base", known([](const auto& k) { return hex_address(k.text_base.value()); })},
+          {"kaslr_slide", known([](const auto& k) { return fmt::format("{:#x}", k.slide); })},
+          {"phys_base", known([](const auto& k) { return fmt::format("{:#x}", k.phys_base); })},
+          {"page_table_root",
+           known([](const auto& k) { return fmt::format("{:#x}", k.root.value()); })},
+          {"paging_levels", known([](const auto& k) { return k.paging_levels; })},
+          {"va_bits", known([](const auto& k) { return k.va_bits; })},
+          {"page_size", known([](const auto&) { return 4096; })},
+          {"page_offset", known([](const auto& k) { return hex_address(k.page_offset.value()); })},
+          {"possible_cpus", or_null(kernel.possible_cpus)},
+          {"online_cpus", or_null(kernel.online_cpus)},
+          {"boot_stage", or_null(kernel.boot_stage)}};
+}
+
+}  // namespace
+
+Json snapshot_json(const SnapshotMeta& meta) {
+  return {{"taken_at", iso_time(meta.taken_at)},
+          {"pause_us", meta.paused.count()},
+          {"consistent", meta.consistent},
+          {"memory", "stub"}};
+}
+
+Json problems_json(const Problems& problems) {
+  Json list = Json::array();
+  for (const Problem& problem : problems.list()) {
+    Json item = {{"at", problem.at}};
+    if (problem.error.address) item["address"] = hex_address(*problem.error.address);
+    Error error = problem.error;
+    error.address.reset();
+    item["error"] = error.to_string();
+    list.push_back(std::move(item));
+  }
+  if (problems.left_out() != 0)
+    list.push_back(
+        {{"at", ""}, {"error", fmt::format("and {} further problems", problems.left_out())}});
+  return list;
+}
+
+void add_problems(Json& answer, const Problems& problems) {
+  if (!problems.empty()) answer["problems"] = problems_json(problems);
+}
+
+Json accessor_json(const AccessorStatus& status) {
+  return {
+      {"state", accessor_state_name(status.state)},
+      {"attempts", status.attempts},
+      {"last_error", status.last_error ? Json(status.last_error->to_string()) : Json(nullptr)},
+      {"ready_after_ms", status.ready_after ? Json(status.ready_after->count()) : Json(nullptr)}};
+}
+
+Json status_json(const GuestConfig& config, const GuestStatus& status, const KernelModel& model) {
+  const bool connected = status.connection == ConnectionState::kConnected;
+  Json guest = {
+      {"name", config.name},
+      {"gdb", config.gdb_text},
+      {"connection", connection_name(status.connection)},
+      {"connection_error",
+       status.connection_error ? Json(status.connection_error->to_string()) : Json(nullptr)},
+      {"run_state", connected ? Json(status.paused ? "paused" : "running") : Json(nullptr)},
+      {"memory", "stub"},
+      {"boots", status.kernel.boots}};
+  return {{"version", kVersion},
+          {"guest", std::move(guest)},
+          {"kernel", kernel_json(status.kernel, model)},
+          {"accessors",
+           {{"maps", accessor_json(status.kernel.maps)},
+            {"progs", accessor_json(status.kernel.progs)},
+            {"per_cpu_offsets", accessor_json(status.kernel.per_cpu)}}},
+          {"pauses",
+           {{"count", status.pauses.count},
+            {"last_us", status.pauses.last.count()},
+            {"max_us", status.pauses.max.count()},
+            {"total_us", status.pauses.total.count()}}}};
+}
+
+Json map_json(const MapInfo& map) {
+  Json json = {{"id", map.id},
+               {"name", map.name},
+               {"type", map.type},
+               {"key_size", map.key_size},
+               {"value_size", map.value_size},
+               {"max_entries", map.max_entries},
+               {"flags", map.flags},
+               {"flag_names", map.flag_names},
+               {"frozen", map.frozen}};
+  if (map.btf_id != 0) json["btf_id"] = map.btf_id;
+  if (map.btf_key_type_id != 0) json["btf_key_type_id"] = map.btf_key_type_id;
+  if (map.btf_value_type_id != 0) json["btf_value_type_id"] = map.btf_value_type_id;
+  if (map.btf_vmlinux_value_type_id != 0)
+    json["btf_vmlinux_value_type_id"] = map.btf_vmlinux_value_type_id;
+  json["address"] = hex_address(map.address.value());
+  return json;
+}
+
+Json prog_json(const ProgInfo& prog, bool per_cpu) {
+  const bool counted = !prog.per_cpu.empty();
+  const ProgRun total = prog.total();
+  const auto counter = [&](std::uint64_t value) { return counted ? Json(value) : Json(nullptr); };
+  Json json = {{"id", prog.id},
+               {"name", prog.name},
+               {"type", prog.type},
+               {"tag", prog.tag},
+               {"run_cnt", counter(total.runs)},
+               {"run_time_ns", counter(total.nanoseconds)}};
+  if (prog.has_misses) json["recursion_misses"] = counter(total.recursion_misses);
+  json["jited"] = prog.jited;
+  json["xlated_len"] = prog.xlated_bytes;
+  json["jited_len"] = prog.jited_bytes;
+  set(json, "verified_insns", prog.verified_insns);
+  json["map_ids"] = prog.map_ids;
+  if (prog.btf_id != 0) json["btf_id"] = prog.btf_id;
+  json["loaded_at_ns"] = prog.loaded_at_ns;
+  set(json, "uid", prog.uid);
+  json["address"] = hex_address(prog.address.value());
+  if (!per_cpu) return json;
+  Json cpus = Json::array();
+  for (const auto& [cpu, run] : prog.per_cpu) {
+    Json one = {{"cpu", cpu}, {"run_cnt", run.runs}, {"run_time_ns", run.nanoseconds}};
+    if (prog.has_misses) one["recursion_misses"] = run.recursion_misses;
+    cpus.push_back(std::move(one));
+  }
+  json["per_cpu"] = std::move(cpus);
+  return json;
+}
+
+Json run_queue_json(const RunQueue& queue) {
+  Json json = {{"cpu", queue.cpu},
+               {"online", queue.online},
+               {"address", hex_address(queue.address.value())}};
+  if (!queue.readable) return json;
+  json["nr_running"] = queue.nr_running;
+  set(json, "nr_switches", queue.nr_switches);
+  set(json, "nr_uninterruptible", queue.nr_uninterruptible);
+  set(json, "clock", queue.clock);
+  set(json, "clock_task", queue.clock_task);
+  json["idle"] = queue.idle;
+  json["curr"] = nullptr;
+  if (queue.curr)
+    json["curr"] = {{"pid", queue.curr->pid},       {"tgid", queue.curr->tgid},
+                    {"comm", queue.curr->comm},     {"class", queue.curr->sched_class},
+                    {"policy", queue.curr->policy}, {"prio", queue.curr->prio},
+                    {"state", queue.curr->state}};
+  Json cfs = Json::object();
+  set(cfs, "nr_running", queue.cfs_nr_running);
+  set(cfs, "h_nr_running", queue.cfs_h_nr_running);
+  set(cfs, "load_weight", queue.cfs_load_weight);
+  set(cfs, "min_vruntime", queue.cfs_min_vruntime);
+  set(cfs, "load_avg", queue.cfs_load_avg);
+  set(cfs, "runnable_avg", queue.cfs_runnable_avg);
+  set(cfs, "util_avg", queue.cfs_util_avg);
+  Json rt = Json::object();
+  set(rt, "nr_running", queue.rt_nr_running);
+  set(rt, "throttled", queue.rt_throttled);
+  set(rt, "time_ns", queue.rt_time_ns);
+  set(rt, "runtime_ns", queue.rt_runtime_ns);
+  Json dl = Json::object();
+  set(dl, "nr_running", queue.dl_nr_running);
+  set(dl, "running_bw", queue.dl_running_bw);
+  json["cfs"] = std::move(cfs);
+  json["rt"] = std::move(rt);
+  json["dl"] = std::move(dl);
+  return json;
+}
+
+}  // namespace guestscope

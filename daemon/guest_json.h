@@ -1,0 +1,24 @@
+// What the decoders found, as the objects of the interface (docs/interface.md).
+//
+// Threads: pure functions.
+#pragma once
+
+#include "daemon/guest_session.h"
+#include "daemon/json_value.h"
+#include "daemon/snapshot.h"
+
+namespace guestscope {
+
+Json snapshot_json(const SnapshotMeta& meta);
+/// Adds "problems" to an answer when there are any.
+void add_problems(Json& answer, const Problems& problems);
+Json problems_json(const Problems& problems);
+
+Json status_json(const GuestConfig& config, const GuestStatus& status, const KernelModel& model);
+Json accessor_json(const AccessorStatus& status);
+Json map_json(const MapInfo& map);
+/// `per_cpu`: with the counters of each CPU.
+Json prog_json(const ProgInfo& prog, bool per_cpu);
+Json run_queue_json(const RunQueue& queue);
+
+}  // namespace guestscope

@@ -1,0 +1,181 @@
+// GuestSession: one guest, its stub connection and the thread that owns both.
+//
+// The thread connects (and reconnects, with back-off), keeps trying to make the kernel's accessors
+// ready while the guest boots, and takes snapshots that other threads ask for. Between these it
+// sleeps: a ready guest about which nobody asks is not stopped at all.
+//
+// One snapshot is one stop. Requests for the same kind of snapshot that arrive before it is
+// finished share it: while the guest stands still nothing can be newer.
+//
+// Threads: everything public may be called by any thread, before stop() too. Callers wait with a
+// deadline.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <future>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "daemon/held_guest.h"
+#include "daemon/snapshot.h"
+#include "daemon/wakeup.h"
+#include "gdbproto/client.h"
+#include "introspect/guest_kernel.h"
+
+namespace guestscope {
+
+struct GuestConfig {
+  std::string name = "default";
+  gdb::StubAddress gdb;
+  std::string gdb_text;  ///< as the user wrote it
+  std::string vmlinux;
+  std::chrono::milliseconds max_pause{100};
+  bool resume = false;  ///< let a VM that waits (-S) start
+};
+
+enum class ConnectionState : std::uint8_t { kConnecting, kConnected, kLost };
+
+/// What is known of the guest now, without asking it.
+struct GuestStatus {
+  ConnectionState connection = ConnectionState::kConnecting;
+  std::optional<Error> connection_error{};
+  bool paused = false;  ///< by its owner
+  std::string qemu_version;
+  KernelSummary kernel;
+  PauseTotals pauses;
+};
+
+class GuestSession {
+ public:
+  GuestSession(GuestConfig config, std::shared_ptr<const KernelModel> model);
+  ~GuestSession();
+
+  const GuestConfig& config() const { return config_; }
+  const KernelModel& model() const { return kernel_.model(); }
+  /// Starts the thread; returns at once.
+  void start();
+  /// Leaves the guest as its owner wants it and ends the thread. Waiting callers get kUnreachable.
+  void stop();
+
+  GuestStatus status() const;
+
+  /// `work(kernel, memory)` (a Result<T>) within one stop of the guest. `kind` names what it reads,
+  /// arguments included: callers with the same kind share one snapshot.
+  template <typename Work>
+  auto snapshot(const std::string& kind, Work work, std::chrono::milliseconds timeout) -> Result<
+      Snapshot<typename std::invoke_result_t<Work, GuestKernel&, PhysMemory&>::value_type>>;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  /// A snapshot that somebody waits for.
+  class Job {
+   public:
+    explicit Job(std::string job_kind) : kind(std::move(job_kind)) {}
+    virtual ~Job() = default;
+    virtual void work(GuestKernel& kernel, PhysMemory& memory) = 0;
+    virtual void finish(const SnapshotMeta& meta) = 0;
+    virtual void fail(const Error& error) = 0;
+    const std::string kind;
+  };
+  template <typename T, typename Work>
+  class TypedJob;
+  template <typename T>
+  class ResultJob;
+
+  /// The job of that kind that is waiting or being taken, or the one that `make` creates; kBusy
+  /// when too many wait.
+  Result<std::shared_ptr<Job>> join(const std::string& kind,
+                                    const std::function<std::shared_ptr<Job>()>& make);
+
+  void run();
+  void serve();
+  Result<void> attach();
+  Result<void> take(const std::shared_ptr<Job>& job);
+  Result<void> load_registers();
+  Result<void> wait_for_work();
+  std::shared_ptr<Job> next_job();
+  void finish_job(const std::shared_ptr<Job>& job);
+  void lose(Error error);
+  void publish();
+  void wait_before_reconnect();
+  std::optional<std::chrono::milliseconds> until_next_attempt() const;
+
+  const GuestConfig config_;
+  std::atomic<bool> stopping_{false};
+  Wakeup wakeup_;
+
+  // The session thread's own.
+  std::unique_ptr<gdb::Client> client_;
+  GuestKernel kernel_;
+  PauseTotals pauses_;
+  Clock::time_point last_attempt_{};
+  Clock::time_point attached_at_{};
+  Clock::time_point boot_watch_began_{};
+  std::chrono::milliseconds reconnect_delay_;
+  bool lost_while_held_ = false;
+  bool ever_attached_ = false;
+
+  mutable std::mutex mutex_;
+  GuestStatus status_;                     // guarded by mutex_
+  std::deque<std::shared_ptr<Job>> jobs_;  // guarded by mutex_; the front one may be under way
+  std::thread thread_;
+};
+
+template <typename T>
+class GuestSession::ResultJob : public Job {
+ public:
+  using Job::Job;
+  std::shared_future<Result<Snapshot<T>>> future() const { return future_; }
+  void finish(const SnapshotMeta& meta) override {
+    if (result_)
+      promise_.set_value(Snapshot<T>{.value = *std::move(result_), .meta = meta});
+    else
+      promise_.set_value(std::unexpected(std::move(result_).error()));
+  }
+  void fail(const Error& error) override { promise_.set_value(std::unexpected(error)); }
+
+ protected:
+  Result<T> result_ = std::unexpected(Error{.code = ErrorCode::kSystem, .message = "not taken"});
+
+ private:
+  std::promise<Result<Snapshot<T>>> promise_;
+  std::shared_future<Result<Snapshot<T>>> future_{promise_.get_future().share()};
+};
+
+template <typename T, typename Work>
+class GuestSession::TypedJob final : public ResultJob<T> {
+ public:
+  TypedJob(std::string job_kind, Work job_work)
+      : ResultJob<T>(std::move(job_kind)), work_(std::move(job_work)) {}
+  void work(GuestKernel& kernel, PhysMemory& memory) override {
+    try {
+      this->result_ = work_(kernel, memory);
+    } catch (const std::exception& error) {  // allocation, and what libraries throw
+      this->result_ = guestscope::fail(ErrorCode::kSystem, "{}", error.what());
+    }
+  }
+
+ private:
+  Work work_;
+};
+
+template <typename Work>
+auto GuestSession::snapshot(const std::string& kind, Work work, std::chrono::milliseconds timeout)
+    -> Result<
+        Snapshot<typename std::invoke_result_t<Work, GuestKernel&, PhysMemory&>::value_type>> {
+  using T = typename std::invoke_result_t<Work, GuestKernel&, PhysMemory&>::value_type;
+  GS_ASSIGN(const std::shared_ptr<Job> job,
+            join(kind, [&] { return std::make_shared<TypedJob<T, Work>>(kind, std::move(work)); }));
+  const auto future = static_cast<const ResultJob<T>&>(*job).future();
+  if (future.wait_for(timeout) != std::future_status::ready)
+    return guestscope::fail(ErrorCode::kTimeout, "no snapshot of {} within {} ms", kind,
+                            timeout.count());
+  return future.get();
+}
+
+}  // namespace guestscope

@@ -1,0 +1,107 @@
+#include "daemon/http_server.h"
+
+#include <httplib.h>
+#include <spdlog/spdlog.h>
+
+#include <thread>
+
+namespace guestscope {
+
+namespace {
+
+constexpr std::size_t kMaxRequestBody = 64 << 10;
+constexpr time_t kReadTimeoutSeconds = 10;
+constexpr time_t kWriteTimeoutSeconds = 30;
+constexpr std::size_t kThreads = 16;
+
+void set_body(httplib::Response& response, Answer&& answer) {
+  response.status = answer.status;
+  if (answer.retry_after) response.set_header("Retry-After", std::to_string(*answer.retry_after));
+  if (answer.allow_get_only) response.set_header("Allow", "GET, HEAD");
+  response.set_header("Cache-Control", "no-store");
+  if (!answer.stream) {
+    response.set_content(std::move(answer.body), answer.content_type);
+    return;
+  }
+  response.set_chunked_content_provider(
+      answer.content_type,
+      [stream = std::move(answer.stream)](std::size_t /*offset*/, httplib::DataSink& sink) {
+        bool reading = true;
+        stream([&](std::string_view piece) {
+          reading = reading && sink.write(piece.data(), piece.size());
+          return reading;
+        });
+        if (reading) sink.done();
+        return reading;
+      });
+}
+
+Answer method_not_allowed(const std::string& method) {
+  Answer answer = problem_answer(405, "method_not_allowed", "This interface only reads",
+                                 fmt::format("{} is not allowed: use GET", method));
+  answer.allow_get_only = true;
+  return answer;
+}
+
+/// What the library itself answers (a request that cannot be parsed, is too large, …) becomes a
+/// problem as well.
+void explain_error(const httplib::Request& /*request*/, httplib::Response& response) {
+  if (!response.body.empty() || response.content_provider_) return;
+  const int status = response.status;
+  set_body(response, problem_answer(status, status < 500 ? "invalid_request" : "internal",
+                                    "The request failed", fmt::format("HTTP status {}", status)));
+}
+
+}  // namespace
+
+struct HttpServer::Parts {
+  httplib::Server server;
+  std::thread thread;
+  int port = 0;
+};
+
+HttpServer::HttpServer(const Api& api) : parts_(std::make_unique<Parts>()) {
+  httplib::Server& server = parts_->server;
+  server.new_task_queue = [] { return new httplib::ThreadPool(kThreads); };
+  server.set_payload_max_length(kMaxRequestBody);
+  server.set_read_timeout(kReadTimeoutSeconds, 0);
+  server.set_write_timeout(kWriteTimeoutSeconds, 0);
+  server.set_tcp_nodelay(true);
+  // Without SO_REUSEPORT, which the library sets by default: a second daemon on the same port must
+  // fail to start.
+  server.set_socket_options([](socket_t socket) {
+    const int yes = 1;
+    setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+  });
+  server.set_pre_routing_handler([&api](const httplib::Request& request,
+                                        httplib::Response& response) {
+    const bool reading = request.method == "GET" || request.method == "HEAD";
+    set_body(response, reading ? api.answer(request.target) : method_not_allowed(request.method));
+    return httplib::Server::HandlerResponse::Handled;
+  });
+  server.set_error_handler(explain_error);
+}
+
+HttpServer::~HttpServer() { stop(); }
+
+int HttpServer::port() const { return parts_->port; }
+
+Result<void> HttpServer::start(const ListenAddress& address) {
+  errno = 0;
+  if (address.port == 0)
+    parts_->port = parts_->server.bind_to_any_port(address.host);
+  else if (parts_->server.bind_to_port(address.host, address.port))
+    parts_->port = address.port;
+  if (parts_->port <= 0)
+    return fail(ErrorCode::kSystem, "cannot listen on {}: {}", address.to_string(),
+                errno != 0 ? std::strerror(errno) : "no such address on this machine");
+  parts_->thread = std::thread([this] { parts_->server.listen_after_bind(); });
+  return {};
+}
+
+void HttpServer::stop() {
+  parts_->server.stop();
+  if (parts_->thread.joinable()) parts_->thread.join();
+}
+
+}  // namespace guestscope
