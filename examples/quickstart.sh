@@ -13,7 +13,7 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 daemon_pid='' qemu_pid='' work='' wait_at_end=1 port='' taken=''
 
-say() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
+say() { if [[ -t 1 ]]; then printf '\n\033[1m== %s\033[0m\n' "$*"; else printf '\n== %s\n' "$*"; fi; }
 die() { printf 'quickstart: %s\n' "$*" >&2; exit 1; }
 
 # The daemon goes first: it lets go of the guest before the guest ends.
@@ -105,7 +105,7 @@ seconds_since() {  # EPOCHREALTIME of then
 }
 
 show() {  # PATH JQ-FILTER: one real answer, shortened; null or false is a failure
-  printf "\n\$ curl -s localhost:%s%s | jq -c '%s'\n" "$port" "$1" "$2"
+  printf "\n\$ curl -s 'localhost:%s%s' | jq -c '%s'\n" "$port" "$1" "$2"
   curl -fsS -m 30 "localhost:$port$1" >"$work/answer" || die "GET $1 failed: $(curl -sS -m 5 "localhost:$port$1" | head -c 500)"
   jq -ce "$2" "$work/answer" || die "GET $1 gave no such answer: $(head -c 500 "$work/answer")"
 }

@@ -61,7 +61,7 @@ update_lists() {
 # Prints how much has arrived every few seconds: apt-get shows its own progress only on a terminal.
 show_progress() {  # FILE TOTAL NAME
   local have
-  while sleep 3; do
+  while sleep 3 && kill -0 $$ 2>/dev/null; do  # it must not outlive the script, whose lock it holds
     have=$(stat -c %s "$1" 2>/dev/null || echo 0)
     say "$3: $((have >> 20)) of $(($2 >> 20)) MB"
   done
