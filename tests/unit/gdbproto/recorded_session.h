@@ -16,7 +16,8 @@ namespace guestscope::gdb::testing {
 struct SessionResult {
   std::vector<std::vector<std::uint64_t>> registers;
   std::array<std::byte, 16> reset_vector{};  ///< the last 16 bytes of the firmware
-  std::vector<std::byte> bios = std::vector<std::byte>(5000);
+  std::vector<std::byte> untouched =
+      std::vector<std::byte>(5000, std::byte{1});  ///< RAM that firmware leaves zero
   bool device_refused = false;
   std::string version;
   bool held_first = false;
@@ -32,7 +33,7 @@ inline Result<SessionResult> run_session(Client& client) {
   std::array<std::byte, 8> device{};
   std::vector<PhysRead> reads{
       {.address = GuestPhys(0xfffffff0), .into = result.reset_vector},
-      {.address = GuestPhys(0xffff0000), .into = result.bios},
+      {.address = GuestPhys(0x300000), .into = result.untouched},
       {.address = GuestPhys(0xfec00000), .into = device},
   };
   client.read_physical(reads);

@@ -2,6 +2,7 @@
 // sent then, byte for byte, and what we make of the answers must be right.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <fstream>
 #include <iterator>
 
@@ -42,6 +43,7 @@ TEST_CASE("a session recorded with QEMU 7.2 plays again byte for byte") {
   CHECK(result->device_refused);
   // The reset vector of any PC firmware: a far jump.
   CHECK(result->reset_vector[0] == std::byte{0xea});
+  CHECK(std::ranges::count(result->untouched, std::byte{0}) == 5000);
   REQUIRE(result->registers.size() == 2);
   // The firmware does not page.
   for (const auto& vcpu : result->registers) {
