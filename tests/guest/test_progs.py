@@ -50,7 +50,7 @@ class Progs(LiveTest):
                     detail = details[mine["id"]]
                     self.assertEqual(mine["verified_insns"], int(detail["verified_insns"]))
                     self.assertEqual(mine["recursion_misses"], int(detail["recursion_misses"]))
-                self.assertRegex(mine["address"], "^0xffff[0-9a-f]{12}$")
+                self.assertRegex(mine["address"], "^0xff[0-9a-f]{14}$")
         self.assertGreater(len(details), 5)
 
     def test_load_times_are_as_far_apart_as_the_kernel_says(self):

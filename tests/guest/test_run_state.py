@@ -90,10 +90,10 @@ class RunState(LiveTest):
             daemon.wait_ready()
             for _ in range(15):
                 self.guest.qmp("stop")
-                daemon.get("/runqueues?tasks=0")
+                daemon.get("/runqueues")
                 self.assertFalse(self.guest.running())
                 self.guest.qmp("cont")
-                daemon.get("/runqueues?tasks=0")
+                daemon.get("/runqueues")
                 self.assertTrue(self.guest.running())
 
     def test_a_running_guest_runs_on_after_either_signal(self):
