@@ -116,7 +116,7 @@ show_answers() {
   show /maps/t_nested '.entries[0]'
   show '/maps/live_switches' '.entries[0].values'
   show /progs '.progs[] | select(.run_cnt > 0) | {id, name, type, run_cnt, run_time_ns}'
-  show /runqueues '.runqueues[] | {cpu, nr_running, curr: .curr.comm, tasks: [.tasks[].comm]}'
+  show /runqueues '.runqueues[] | {cpu, nr_running, nr_switches, curr: .curr.comm, class: .curr.class, util_avg: .cfs.util_avg}'
 }
 
 next_commands() {
