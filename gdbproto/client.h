@@ -21,7 +21,7 @@
 // kUnsupported) breaks nothing.
 //
 // Source of truth: «GDB Remote Serial Protocol» in the gdb manual; QEMU's gdbstub.c (7.2) and
-// gdbstub/ (8.0 on). docs in gdbproto/README.md say where they differ.
+// gdbstub/ (8.0 on). gdbproto/README.md says where they differ.
 #pragma once
 
 #include <chrono>
@@ -120,7 +120,7 @@ class Client {
 
   /// Reads RAM, all of `reads` in one exchange; each one's `error` is cleared or set. Reads outside
   /// ram() fail with kNotRam and are not sent. Neighbouring reads are joined. Memory needed beyond
-  /// the caller's buffers is bounded per read (24 bytes), not per byte.
+  /// the caller's buffers is one index per read, none per byte.
   void read_physical(std::span<PhysRead> reads);
   /// The same, with the continue in the same exchange: the guest runs again as soon as the last
   /// read is answered. resume() is then done, whatever became of the reads; a failure to resume is

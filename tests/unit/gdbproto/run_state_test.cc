@@ -162,6 +162,19 @@ TEST_CASE("the owner's stop is noticed, acknowledged once, and kept") {
   CHECK(model.detached == 0);
 }
 
+TEST_CASE("in no-ack mode the owner's stop is noticed and not acknowledged") {
+  QemuModel model;
+  model.offers_no_ack = true;
+  Attached client(model);
+  REQUIRE(client);
+  REQUIRE(client->resume());
+  model.owner_stops();
+  const auto sent = client->counters().bytes_sent;
+  REQUIRE(client->poll_idle());
+  CHECK(client->run_state() == RunState::kPaused);
+  CHECK(client->counters().bytes_sent == sent);
+}
+
 TEST_CASE("the owner's stop is noticed by stop() as well") {
   QemuModel model;
   Attached client(model);
