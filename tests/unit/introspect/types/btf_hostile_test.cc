@@ -83,6 +83,7 @@ TEST_CASE("strings must begin with the empty one and end") {
   builder.integer("int", 4, 32);
   const Bytes named = builder.bytes();
   CHECK(parse_error(with_byte(named, named.size() - 5, 'x')) == ErrorCode::kCorrupt);
+  CHECK(parse_error(with_byte(named, named.size() - 1, 'x')) == ErrorCode::kCorrupt);
 }
 
 TEST_CASE("references to types and names that do not exist are refused") {
@@ -110,6 +111,17 @@ TEST_CASE("an unknown kind is refused, since nobody knows its length") {
   BtfBuilder zero;
   zero.add(BtfKind::kVoid, "void", 0, 0);
   CHECK(parse_error(zero.bytes()) == ErrorCode::kUnsupported);
+}
+
+TEST_CASE("a last type that claims more items than there are is refused") {
+  for (const std::size_t count : {2U, 0xffffU}) {
+    BtfBuilder builder;
+    builder.add(BtfKind::kStruct, "s", count, 4, {0, 0, 0});
+    CHECK(parse_error(builder.bytes()) == ErrorCode::kCorrupt);
+  }
+  BtfBuilder headless;
+  headless.add(BtfKind::kPtr, "", 0, 0);
+  CHECK(parse_error(with_byte(headless.bytes(), 12, 11)) == ErrorCode::kCorrupt);
 }
 
 TEST_CASE("typedefs in a circle, and more than the limit of them, are an error") {
@@ -155,6 +167,13 @@ TEST_CASE("a size that does not fit 64 bits is an error and does not wrap") {
   CHECK(btf.size_of(two_levels) == std::uint64_t{UINT32_MAX} * UINT32_MAX);
   CHECK(btf.size_of(last).error().code == ErrorCode::kCorrupt);
   exercise(btf);
+
+  // 2^31 * 2^31 * 4 bytes wrap to none.
+  BtfBuilder wrapping;
+  const TypeId byte = wrapping.integer("char", 1, 8);
+  const TypeId wrapped =
+      wrapping.array(wrapping.array(wrapping.array(byte, 1U << 31), 1U << 31), 4);
+  CHECK(wrapping.build().size_of(wrapped).error().code == ErrorCode::kCorrupt);
 }
 
 TEST_CASE("a bit field wider than its type, or of a type that is no number, is an error") {

@@ -118,7 +118,7 @@ TEST_CASE("a 32-bit and a big-endian file are refused as such") {
 TEST_CASE("a stripped file is refused with advice, one without BTF with the kernel's option") {
   const Error stripped = open_error(fixture("kernel.stripped"));
   CHECK(stripped.code == ErrorCode::kUnsupported);
-  CHECK(stripped.message.find("stripped") != std::string::npos);
+  CHECK(stripped.message.find("is stripped: it has no symbols") != std::string::npos);
   CHECK(stripped.message.find("-dbg") != std::string::npos);
   const Error untyped = open_error(fixture("kernel.nobtf"));
   CHECK(untyped.code == ErrorCode::kUnsupported);

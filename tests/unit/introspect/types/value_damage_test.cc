@@ -92,6 +92,7 @@ TEST_CASE("a union that contains itself twice ends, and says that something is l
     CHECK(outcome.well_nested);
     CHECK(outcome.damages > 0);
     CHECK(outcome.length < 100 * (kValueStepsBase + 8 * kValueStepsPerByte));
+    CHECK(print(btf, id, Memory(8)).find("(left out):!union") != std::string::npos);
   }
 }
 
