@@ -117,7 +117,9 @@ TEST_CASE("a last type that claims more items than there are is refused") {
   for (const std::size_t count : {2U, 0xffffU}) {
     BtfBuilder builder;
     builder.add(BtfKind::kStruct, "s", count, 4, {0, 0, 0});
-    CHECK(parse_error(builder.bytes()) == ErrorCode::kCorrupt);
+    // The message, since what lies behind is corrupt in other ways, too.
+    CHECK(Btf::parse(builder.bytes(), "test").error().message ==
+          "BTF of test: its last type is truncated");
   }
   BtfBuilder headless;
   headless.add(BtfKind::kPtr, "", 0, 0);
