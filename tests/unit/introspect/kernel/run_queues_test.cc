@@ -1,0 +1,134 @@
+#include <doctest/doctest.h>
+
+#include "tests/unit/introspect/kernel/mini_guest.h"
+
+namespace guestscope {
+namespace {
+
+using test::MiniGuest;
+using test::refresh;
+
+struct QueueGuest {
+  QueueGuest() : guest(MiniGuest::booted(test::load_model())), kernel(guest.model, nullptr) {
+    refresh(kernel, guest);
+  }
+
+  std::uint64_t queue_of(unsigned cpu) const {
+    return guest.area_offset(cpu) + guest.link("runqueues");
+  }
+  std::uint64_t task(std::string_view comm, int pid, std::uint32_t policy,
+                     const std::string& sched_class) {
+    mini::task_struct made{};
+    made.pid = pid;
+    made.tgid = pid;
+    made.prio = 120;
+    made.policy = policy;
+    made.sched_class = guest.link(sched_class) + guest.where.slide;
+    comm.copy(made.comm, sizeof made.comm);
+    return guest.put(made);
+  }
+  RunQueueList read() {
+    auto list = kernel.run_queues(guest.memory);
+    if (!list) FAIL(list.error().to_string());
+    return *std::move(list);
+  }
+
+  MiniGuest guest;
+  GuestKernel kernel;
+};
+
+TEST_CASE_FIXTURE(QueueGuest, "each CPU's queue is read at its own offset, with the task it runs") {
+  mini::rq busy{};
+  busy.nr_running = 2;
+  busy.nr_switches = 918;
+  busy.nr_uninterruptible = 0xffffffff;  // -1 of an unsigned int, as newer kernels have it
+  busy.clock = 2'137'391'876;
+  busy.cfs.load.weight = 1'048'576;
+  busy.cfs.nr_running = 1;
+  busy.cfs.h_nr_running = 2;
+  busy.cfs.avg.util_avg = 537;
+  busy.rt.rt_time = 12;
+  busy.curr = task("busy", 102, 0, "fair_sched_class");
+  guest.write_object(queue_of(0), busy);
+  mini::rq idle{};
+  idle.cpu = 1;
+  idle.curr = idle.idle = task("swapper/1", 0, 0, "idle_sched_class");
+  guest.write_object(queue_of(1), idle);
+
+  const RunQueueList list = read();
+  CHECK(list.problems.empty());
+  REQUIRE(list.run_queues.size() == 2);
+  const RunQueue& first = list.run_queues[0];
+  CHECK(first.online);
+  CHECK(first.nr_running == 2);
+  CHECK(first.nr_switches == 918);
+  CHECK(first.nr_uninterruptible == -1);
+  CHECK(first.clock == 2'137'391'876);
+  CHECK_FALSE(first.idle);
+  CHECK(first.cfs_nr_running == 1);
+  CHECK(first.cfs_h_nr_running == 2);
+  CHECK(first.cfs_load_weight == 1'048'576);
+  CHECK(first.cfs_util_avg == 537);
+  CHECK(first.rt_time_ns == 12);
+  CHECK(first.curr->comm == "busy");
+  CHECK(first.curr->pid == 102);
+  CHECK(first.curr->sched_class == "fair");
+  CHECK(first.curr->policy == "normal");
+  CHECK(first.curr->state == "running");
+  CHECK(list.run_queues[1].idle);
+  CHECK(list.run_queues[1].curr->sched_class == "idle");
+}
+
+TEST_CASE_FIXTURE(QueueGuest, "a figure that this kernel does not have is absent and not zero") {
+  const RunQueueList list = read();
+  CHECK(list.run_queues[0].nr_switches.has_value());
+  CHECK_FALSE(list.run_queues[0].clock_task.has_value());
+  CHECK_FALSE(list.run_queues[0].rt_throttled.has_value());
+  CHECK_FALSE(list.run_queues[0].dl_nr_running.has_value());
+}
+
+TEST_CASE_FIXTURE(QueueGuest, "an offline CPU is listed without figures") {
+  mini::rq queue{};
+  queue.curr = task("swapper/0", 0, 0, "idle_sched_class");
+  guest.write_object(queue_of(0), queue);
+  guest.set_online(0b01);
+  const RunQueueList list = read();
+  REQUIRE(list.run_queues.size() == 2);
+  CHECK(list.run_queues[0].readable);
+  CHECK_FALSE(list.run_queues[1].online);
+  CHECK_FALSE(list.run_queues[1].readable);
+  CHECK(list.problems.empty());
+}
+
+TEST_CASE_FIXTURE(QueueGuest,
+                  "a queue that belongs to another CPU, or whose task is gone, is a problem") {
+  mini::rq queue{};
+  queue.cpu = 1;
+  guest.write_object(queue_of(0), queue);
+  queue.nr_running = 3;
+  queue.curr = 0xffffc12300000000;
+  guest.write_object(queue_of(1), queue);
+  const RunQueueList list = read();
+  REQUIRE(list.problems.list().size() == 2);
+  CHECK(list.problems.list()[0].error.message == "it says that it is CPU 1's");
+  CHECK(list.problems.list()[1].at == "runqueues[1].curr");
+  CHECK_FALSE(list.run_queues[0].readable);
+  CHECK(list.run_queues[1].nr_running == 3);
+  CHECK_FALSE(list.run_queues[1].curr.has_value());
+}
+
+TEST_CASE_FIXTURE(QueueGuest, "all queues and their tasks cost three exchanges") {
+  for (unsigned cpu : {0U, 1U}) {
+    mini::rq queue{};
+    queue.cpu = cpu;
+    queue.curr = task("t", 5, 1, "rt_sched_class");
+    guest.write_object(queue_of(cpu), queue);
+  }
+  const std::size_t before = guest.memory.exchanges;
+  const RunQueueList list = read();
+  CHECK(guest.memory.exchanges - before == 3);  // online mask, queues, tasks
+  CHECK(list.run_queues[1].curr->policy == "fifo");
+}
+
+}  // namespace
+}  // namespace guestscope
