@@ -58,8 +58,12 @@ Answer answer_progs(GuestSession& session, const Request& request) {
 }
 
 Answer answer_run_queues(GuestSession& session, const Request& request) {
-  if (const auto valid = request.allow_only({"pretty"}); !valid)
+  if (const auto valid = request.allow_only({"pretty", "tasks"}); !valid)
     return problem_answer(valid.error());
+  // The tasks on a queue are not read in this version: only their absence can be asked for.
+  if (request.query.contains("tasks") && request.query.at("tasks") != "0")
+    return problem_answer(
+        {.code = ErrorCode::kInvalidArgument, .message = "?tasks can only be 0 in this version"});
   const auto pretty = request.flag("pretty");
   if (!pretty) return problem_answer(pretty.error());
   std::optional<std::uint64_t> cpu;

@@ -4,6 +4,7 @@
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <cstdlib>
 #include <iostream>
 #include <map>
 
@@ -14,6 +15,7 @@ namespace guestscope {
 namespace {
 
 constexpr std::chrono::milliseconds kOncePollInterval{20};
+constexpr std::chrono::milliseconds kStopGrace{500};
 
 sigset_t stop_signals() {
   sigset_t set;
@@ -50,7 +52,12 @@ Result<std::vector<std::unique_ptr<GuestSession>>> make_sessions(const AppOption
   return sessions;
 }
 
-int serve(const Api& api, const ListenAddress& address) {
+void stop_sessions(const std::vector<std::unique_ptr<GuestSession>>& sessions) {
+  for (const auto& session : sessions) session->stop();
+}
+
+int serve(const Api& api, const ListenAddress& address,
+          const std::vector<std::unique_ptr<GuestSession>>& sessions) {
   HttpServer server(api);
   if (const auto started = server.start(address); !started) {
     spdlog::error("{}", started.error().to_string());
@@ -62,7 +69,12 @@ int serve(const Api& api, const ListenAddress& address) {
   int signal_number = 0;
   sigwait(&set, &signal_number);
   spdlog::info("stopping: {}", strsignal(signal_number));
-  server.stop();
+  // The guests first: they must not wait for a client that does not read its answer.
+  stop_sessions(sessions);
+  if (!server.stop(kStopGrace)) {
+    spdlog::info("leaving clients that hold their connections");
+    std::_Exit(0);
+  }
   return 0;
 }
 
@@ -113,9 +125,9 @@ int run_app(const AppOptions& options) {
     borrowed.push_back(session.get());
   }
   const Api api(std::move(borrowed));
-  const int status =
-      options.once ? print_once(api, *options.once, options.wait) : serve(api, options.listen);
-  for (const auto& session : *sessions) session->stop();
+  const int status = options.once ? print_once(api, *options.once, options.wait)
+                                  : serve(api, options.listen, *sessions);
+  stop_sessions(*sessions);
   return status;
 }
 

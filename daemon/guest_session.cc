@@ -17,6 +17,7 @@ constexpr milliseconds kBootAttemptInterval{
 constexpr std::chrono::seconds kYoungBoot{20};
 constexpr std::chrono::seconds kMismatchInterval{
     5};  // how often a guest with a foreign kernel is looked at for a reboot
+constexpr std::chrono::seconds kRamMapInterval{2};  // while the guest boots
 constexpr milliseconds kReconnectMin{100};
 constexpr milliseconds kReconnectMax{2000};
 constexpr std::size_t kMaxJobs = 64;
@@ -113,7 +114,8 @@ void GuestSession::serve() {
 
 Result<void> GuestSession::attach() {
   gdb::Options options;
-  options.guest_was_held = lost_while_held_ || (config_.resume && !ever_attached_);
+  options.guest_was_held = lost_while_held_;
+  options.start_waiting = config_.resume;
   attached_at_ = Clock::now();
   auto client = gdb::Client::attach(config_.gdb, options);
   if (!client) {
@@ -125,11 +127,19 @@ Result<void> GuestSession::attach() {
   lost_while_held_ = false;
   ever_attached_ = true;
   reconnect_delay_ = kReconnectMin;
-  boot_watch_began_ = Clock::now();
+  boot_watch_began_ = ram_map_read_at_ = Clock::now();
   spdlog::info("guest {}: attached to {}, QEMU {}, {} vCPUs, {} MB of RAM", config_.name,
                config_.gdb.to_string(), client_->qemu_version(), client_->threads().size(),
                client_->ram().total() >> 20);
   return {};
+}
+
+/// Firmware moves and shadows parts of the address space, so a map made before the kernel ran may
+/// be wrong.
+Result<void> GuestSession::refresh_ram() {
+  if (kernel_.ready() || last_attempt_ - ram_map_read_at_ < kRamMapInterval) return {};
+  ram_map_read_at_ = last_attempt_;
+  return client_->refresh_ram();
 }
 
 Result<void> GuestSession::load_registers() {
@@ -160,6 +170,7 @@ Result<void> GuestSession::take(const std::shared_ptr<Job>& job) {
   last_attempt_ = Clock::now();
   const bool was_ready = kernel_.ready();
   Result<void> state = guest.begin(std::exchange(attached_at_, {}));
+  if (state) state = refresh_ram();
   if (state) state = load_registers();
   if (state) {
     kernel_.refresh(guest);

@@ -96,6 +96,7 @@ class GuestSession {
   void serve();
   Result<void> attach();
   Result<void> take(const std::shared_ptr<Job>& job);
+  Result<void> refresh_ram();
   Result<void> load_registers();
   Result<void> wait_for_work();
   std::shared_ptr<Job> next_job();
@@ -116,6 +117,7 @@ class GuestSession {
   Clock::time_point last_attempt_{};
   Clock::time_point attached_at_{};
   Clock::time_point boot_watch_began_{};
+  Clock::time_point ram_map_read_at_{};
   std::chrono::milliseconds reconnect_delay_;
   bool lost_while_held_ = false;
   bool ever_attached_ = false;

@@ -3,6 +3,7 @@
 #include <httplib.h>
 #include <spdlog/spdlog.h>
 
+#include <future>
 #include <thread>
 
 namespace guestscope {
@@ -57,6 +58,7 @@ void explain_error(const httplib::Request& /*request*/, httplib::Response& respo
 struct HttpServer::Parts {
   httplib::Server server;
   std::thread thread;
+  std::future<void> served;  // ready when the last request is
   int port = 0;
 };
 
@@ -82,7 +84,10 @@ HttpServer::HttpServer(const Api& api) : parts_(std::make_unique<Parts>()) {
   server.set_error_handler(explain_error);
 }
 
-HttpServer::~HttpServer() { stop(); }
+HttpServer::~HttpServer() {
+  parts_->server.stop();
+  if (parts_->thread.joinable()) parts_->thread.join();
+}
 
 int HttpServer::port() const { return parts_->port; }
 
@@ -95,13 +100,21 @@ Result<void> HttpServer::start(const ListenAddress& address) {
   if (parts_->port <= 0)
     return fail(ErrorCode::kSystem, "cannot listen on {}: {}", address.to_string(),
                 errno != 0 ? std::strerror(errno) : "no such address on this machine");
-  parts_->thread = std::thread([this] { parts_->server.listen_after_bind(); });
+  std::promise<void> done;
+  parts_->served = done.get_future();
+  parts_->thread = std::thread([this, finished = std::move(done)]() mutable {
+    parts_->server.listen_after_bind();
+    finished.set_value();
+  });
   return {};
 }
 
-void HttpServer::stop() {
+bool HttpServer::stop(std::chrono::milliseconds grace) {
   parts_->server.stop();
-  if (parts_->thread.joinable()) parts_->thread.join();
+  if (!parts_->thread.joinable()) return true;
+  if (parts_->served.wait_for(grace) != std::future_status::ready) return false;
+  parts_->thread.join();
+  return true;
 }
 
 }  // namespace guestscope

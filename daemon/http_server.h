@@ -13,6 +13,7 @@ namespace guestscope {
 class HttpServer {
  public:
   explicit HttpServer(const Api& api);
+  /// Waits for stop() to be complete, however long.
   ~HttpServer();
 
   /// Listens and serves in the background. kSystem when the address is taken or is not this
@@ -20,7 +21,9 @@ class HttpServer {
   Result<void> start(const ListenAddress& address);
   /// The port in use (when 0 was asked for).
   int port() const;
-  void stop();
+  /// Stops accepting and waits for the requests under way, at most `grace`. False when some client
+  /// still holds one then: the object must not be destroyed any more, only the process ended.
+  bool stop(std::chrono::milliseconds grace);
 
  private:
   struct Parts;

@@ -22,8 +22,11 @@ class JsonBuilder final : public ValueVisitor {
   void boolean(bool value) override { put(value); }
   void u64(std::uint64_t value) override { put(value); }
   void s64(std::int64_t value) override { put(value); }
-  void u128(std::uint64_t high, std::uint64_t low, bool /*is_signed*/) override {
-    put(high == 0 ? fmt::format("{:#x}", low) : fmt::format("{:#x}{:016x}", high, low));
+  void u128(std::uint64_t high, std::uint64_t low, bool is_signed) override {
+    __extension__ using Wide = unsigned __int128;
+    __extension__ using SignedWide = __int128;
+    const Wide value = static_cast<Wide>(high) << 64 | low;
+    put(is_signed ? fmt::format("{}", static_cast<SignedWide>(value)) : fmt::format("{}", value));
   }
   void f64(double value) override {
     if (std::isfinite(value))

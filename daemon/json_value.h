@@ -20,8 +20,8 @@ std::string hex_address(std::uint64_t address);
 /// The bytes in memory order: "01000000".
 std::string hex_bytes(ByteSpan bytes);
 
-/// The value by its type. 128-bit numbers and pointers are hex strings, for a JSON number does not
-/// hold them.
+/// The value by its type. Pointers are hex strings, 128-bit numbers decimal strings: JSON numbers
+/// are read with 53 or 64 bits.
 Result<Json> typed_value(const Btf& btf, TypeId type, ByteSpan bytes);
 
 /// One line, always valid UTF-8; `indent` >= 0 for people.

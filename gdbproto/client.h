@@ -51,6 +51,8 @@ struct Options {
   /// The caller's last client broke while it held the guest: a guest found stopped is then taken to
   /// be held by us, not by its owner.
   bool guest_was_held = false;
+  /// A VM that waits for its first start (`-S`, «prelaunch») counts as held: resume() starts it.
+  bool start_waiting = false;
   /// QEMU 8.1 and later do not tell whether attaching stopped the guest or it was paused already.
   /// True: a guest found plainly «paused» there counts as stopped by attaching.
   bool assume_running = true;

@@ -142,7 +142,8 @@ Result<void> Client::Impl::judge_run_state() {
   const bool plainly_paused = status.ends_with(": paused");
   const bool unsure = plainly_paused && !tells_of_stop_at_attach(version);
   held = stop_at_attach_ || (unsure && options.assume_running) ||
-         (plainly_paused && options.guest_was_held);
+         (plainly_paused && options.guest_was_held) ||
+         (status.ends_with("(prelaunch)") && options.start_waiting);
   run_state = held ? RunState::kRunning : RunState::kPaused;
   if (held) ++link.counters().stops;
   judged_ = true;

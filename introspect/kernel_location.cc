@@ -56,6 +56,10 @@ struct Marks {
   std::optional<std::uint64_t> page_offset;
   std::optional<std::uint64_t> vmalloc_begin;
   std::optional<std::uint64_t> canary;
+  std::optional<std::uint64_t> system_state;
+
+  /// start_kernel() is past setup_arch(): page_offset_base will not change any more.
+  bool started() const { return canary ? *canary != 0 : system_state.value_or(1) != 0; }
 };
 
 Result<Marks> read_marks(KernelMemory& memory, const BootModel& boot, std::uint64_t slide) {
@@ -66,24 +70,28 @@ Result<Marks> read_marks(KernelMemory& memory, const BootModel& boot, std::uint6
                 std::min<std::size_t>(boot.notes_end - boot.notes_begin, kMaxNoteBytes));
   const std::size_t banner = batch.add(at(boot.banner), kMaxBannerBytes);
   const std::size_t phys_base = batch.add(at(boot.phys_base), 8);
-  const auto add = [&](const std::optional<std::uint64_t>& link) {
-    return link ? std::optional(batch.add(at(*link), 8)) : std::nullopt;
+  const auto add = [&](const std::optional<std::uint64_t>& link, std::size_t size = 8) {
+    return link ? std::optional(batch.add(at(*link), size)) : std::nullopt;
   };
   const auto page_offset = add(boot.page_offset);
   const auto vmalloc_begin = add(boot.vmalloc_begin);
   const auto canary = add(boot.boot_canary);
+  const auto system_state = add(boot.system_state, 4);
   batch.read(memory);
   for (std::size_t i = 0; i < batch.size(); ++i) GS_CHECK(batch[i]);
 
   const auto number = [&](std::optional<std::size_t> index) {
-    return index ? std::optional(load_le(batch[*index]->data(), 8)) : std::nullopt;
+    if (!index) return std::optional<std::uint64_t>();
+    const ByteSpan bytes = *batch[*index];
+    return std::optional(load_le(bytes.data(), bytes.size()));
   };
   return Marks{.build_id = find_build_id(*batch[notes]),
                .release = release_in(text_in(*batch[banner])),
                .phys_base = *number(phys_base),
                .page_offset = number(page_offset),
                .vmalloc_begin = number(vmalloc_begin),
-               .canary = number(canary)};
+               .canary = number(canary),
+               .system_state = number(system_state)};
 }
 
 /// The release that another kernel's banner names; empty when none is found. Only a kernel that has
@@ -134,7 +142,7 @@ bool is_ours(const Marks& marks, const KernelFile& file) {
   return !marks.release.empty() && marks.release == file.release();
 }
 
-/// Checks 3 and 4 of the header, and the location that they prove.
+/// Checks 3 to 5 of the header, and the location that they prove.
 Result<KernelLocation> prove(PhysMemory& memory, const PagingRegisters& registers,
                              const KernelImage& image, const BootModel& boot, Marks marks) {
   const bool five = registers.five_levels();
@@ -143,6 +151,9 @@ Result<KernelLocation> prove(PhysMemory& memory, const PagingRegisters& register
     return fail_at(image.text_base.value(), ErrorCode::kNotReady,
                    "phys_base is {:#x}, but the image lies at physical {:#x}", marks.phys_base,
                    image.phys.value());
+  if (!marks.started())
+    return fail_at(image.text_base.value(), ErrorCode::kNotReady,
+                   "the kernel is in its first steps (start_kernel)");
   const GuestPhys root = image.phys.wrapping_add(boot.root_table - boot.text);
   const auto regime = std::make_shared<const x86_64::Regime>(root, five, registers.no_execute());
   const GuestVirt page_offset =

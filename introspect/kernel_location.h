@@ -7,10 +7,13 @@
 // 2. the build id in the image's notes is that of the kernel file, else kMismatch, with both
 // versions;
 // 3. the kernel's own phys_base agrees with where the image was found (it has relocated itself);
-// 4. the kernel's own root table (init_top_pgt), not the one of the running process, maps the
-// image's first page in
-//    the direct map where page_offset_base says. The kernel builds that mapping only after it has
-//    chosen page_offset_base for good, which makes this stronger than finding the same value twice.
+// 4. start_kernel() is past setup_arch(), where page_offset_base is chosen for good: init_task has
+// its
+//    stack canary (kernels built without canaries: system_state is past SYSTEM_BOOTING);
+// 5. the kernel's own root table (init_top_pgt), not the one of the running process, maps the
+//    image's first page in the direct map where page_offset_base says. On its own this would not be
+//    enough: kernels that can start under Xen or PVH come with such a mapping, for the static
+//    value.
 //
 // Threads: the cell may be stored to by one thread and loaded by others; locations are plain
 // values.

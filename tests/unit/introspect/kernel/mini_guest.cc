@@ -31,6 +31,7 @@ MiniGuest::MiniGuest(std::shared_ptr<const KernelModel> kernel, Booted /*tag*/)
   map_image();
   fill_image();
   set_phys_base();
+  set_canary();
   build_direct_map();
   set_possible(0b11);
   set_online(0b11);
@@ -73,6 +74,9 @@ void MiniGuest::build_direct_map() {
   for (std::uint64_t at = 0; at < kRam; at += kSlot) tables.map(where.page_offset + at, at, 2);
   poke("page_offset_base", where.page_offset);
   poke("vmalloc_base", where.page_offset + (std::uint64_t{1} << 40));
+}
+
+void MiniGuest::set_canary() {
   poke("init_task", 0x5eed0000 + where.slide, offsetof(mini::task_struct, stack_canary));
 }
 

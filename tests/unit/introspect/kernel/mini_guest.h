@@ -41,6 +41,7 @@ class MiniGuest {
   void map_image();         ///< the early tables map the image's area
   void fill_image();        ///< notes and banner are in place
   void set_phys_base();     ///< the kernel has relocated itself
+  void set_canary();        ///< start_kernel() is past setup_arch()
   void build_direct_map();  ///< in init_top_pgt, with page_offset_base and vmalloc_base
   void set_possible(std::uint64_t mask);
   void set_online(std::uint64_t mask);
