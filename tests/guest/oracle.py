@@ -49,8 +49,8 @@ def same_bits(ours, theirs):
     if isinstance(ours, str):
         if ours in ENUMERATORS:
             ours = ENUMERATORS[ours]
-        elif re.fullmatch("0x[0-9a-f]+", ours):
-            ours = int(ours, 16)
+        elif re.fullmatch("-?[0-9]+", ours):
+            ours = int(ours)  # 128 bits
         else:
             return False
     ours = int(ours)  # bool

@@ -83,13 +83,12 @@ class Maps(LiveTest):
                     self.assertEqual(json.dumps(mine), json.dumps(value))
 
     def test_128_bit_numbers_are_exact(self):
-        """As a number, or as its bits in hex: most readers of JSON keep 53 bits of a number."""
+        """As decimal strings: readers of JSON keep 53 or 64 bits of a number."""
         entries = {entry["key"]: entry["value"] for entry in shared.daemon.get("/maps/t_int128")["entries"]}
         known = {1: {"huge_signed": -2, "huge_unsigned": 0x0123456789ABCDEFFEDCBA9876543210}, 2: {"huge_signed": 5, "huge_unsigned": 6}}
         for key, members in known.items():
             for name, value in members.items():
-                mine = entries[key][name]
-                self.assertEqual((int(mine, 16) if isinstance(mine, str) else mine) % (1 << 128), value % (1 << 128))
+                self.assertEqual(entries[key][name], str(value))
 
     def test_keys_of_maps_without_btf_are_numbers_for_arrays_and_bytes_for_hashes(self):
         entries = shared.daemon.get("/maps/p_array_3")["entries"]
