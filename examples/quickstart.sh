@@ -2,16 +2,17 @@
 # From nothing to answers in one command, on Debian 12: installs what is missing, builds guestscope, fetches a kernel with
 # its debug file, boots a small guest, and looks into it while it boots and after.
 #
-#   examples/quickstart.sh [--port PORT] [--ci]
+#   examples/quickstart.sh [--port PORT] [--ci] [--preset NAME]
 #
 #   --port PORT  where guestscope listens; default: 8080, or the next free port
 #   --ci         do not wait at the end; the exit status says whether everything was answered (also: --once)
+#   --preset NAME  the CMake preset to build; default: release
 #
 # Ctrl-C ends it and leaves nothing running. The first run takes minutes (packages, a 300 MB download), the next seconds.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-daemon_pid='' qemu_pid='' work='' wait_at_end=1 port='' taken=''
+daemon_pid='' qemu_pid='' work='' wait_at_end=1 port='' taken='' preset=release
 
 say() { if [[ -t 1 ]]; then printf '\n\033[1m== %s\033[0m\n' "$*"; else printf '\n== %s\n' "$*"; fi; }
 die() { printf 'quickstart: %s\n' "$*" >&2; exit 1; }
@@ -58,7 +59,7 @@ start() {  # LOG COMMAND…; the pid is in $!
 }
 
 start_guestscope() {  # VMLINUX GDB_PORT
-  start "$work/guestscope.log" "$root/build/release/daemon/guestscope" --gdb "127.0.0.1:$2" --vmlinux "$1" \
+  start "$work/guestscope.log" "$root/build/$preset/daemon/guestscope" --gdb "127.0.0.1:$2" --vmlinux "$1" \
     --listen "127.0.0.1:$port"
   daemon_pid=$!
   for _ in {1..300}; do
@@ -136,7 +137,8 @@ main() {
     case $1 in
       --port) port=${2:?--port needs a number}; taken=fails; shift ;;
       --ci | --once) wait_at_end='' ;;
-      -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0"; return 0 ;;
+      --preset) preset=${2:?--preset needs a name}; shift ;;
+      -h | --help) sed -n '2,11s/^# \{0,1\}//p' "$0"; return 0 ;;
       *) printf 'quickstart: unknown option %s (try --help)\n' "$1" >&2; return 2 ;;
     esac
     shift
@@ -152,7 +154,7 @@ main() {
   say "packages"
   "$root/tests/lib/packages.sh"
   say "guestscope"
-  (cd "$root" && cmake --preset release >/dev/null && cmake --build --preset release --target guestscope)
+  (cd "$root" && cmake --preset "$preset" >/dev/null && cmake --build --preset "$preset" --target guestscope)
   say "a kernel and a small guest"
   local kernel vmlinuz vmlinux image gdb_port
   kernel=$("$root/tests/guest/fetch_kernel.sh" 6.1)
