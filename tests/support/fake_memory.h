@@ -2,6 +2,7 @@
 // exchanges and reads.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <map>
 #include <span>
@@ -65,10 +66,15 @@ class FakeMemory final : public PhysMemory {
           Error{.code = ErrorCode::kNotRam, .message = "not RAM", .path = {}, .address = begin};
       return;
     }
-    for (std::size_t i = 0; i < request.into.size(); ++i) {
-      const std::uint64_t at = begin + i;
+    for (std::span<std::byte> rest = request.into; !rest.empty();) {
+      const std::uint64_t at = begin + (request.into.size() - rest.size());
+      const std::size_t n = std::min<std::size_t>(rest.size(), kPage - at % kPage);
       const auto found = pages_.find(at / kPage);
-      request.into[i] = found == pages_.end() ? std::byte{0} : found->second[at % kPage];
+      if (found == pages_.end())
+        std::memset(rest.data(), 0, n);
+      else
+        std::memcpy(rest.data(), found->second.data() + at % kPage, n);
+      rest = rest.subspan(n);
     }
   }
 

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "gdbproto/client.h"
-#include "tests/unit/gdbproto/qemu_model.h"
+#include "tests/support/qemu_model.h"
 
 namespace guestscope::gdb::testing {
 

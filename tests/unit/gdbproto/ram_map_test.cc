@@ -5,7 +5,7 @@
 #include <limits>
 
 #include "gdbproto/mtree.h"
-#include "tests/unit/gdbproto/qemu_model.h"
+#include "tests/support/qemu_model.h"
 
 namespace guestscope {
 namespace {

@@ -5,7 +5,7 @@
 #include <random>
 
 #include "gdbproto/hex.h"
-#include "tests/unit/gdbproto/qemu_model.h"
+#include "tests/support/qemu_model.h"
 
 namespace guestscope::gdb {
 namespace {

@@ -2,7 +2,7 @@
 // it, and not back.
 #include <doctest/doctest.h>
 
-#include "tests/unit/introspect/kernel/mini_guest.h"
+#include "tests/support/mini_guest.h"
 
 namespace guestscope {
 namespace {

@@ -4,7 +4,7 @@
 
 #include "introspect/read_cache.h"
 #include "introspect/struct_batch.h"
-#include "tests/unit/introspect/kernel/mini_guest.h"
+#include "tests/support/mini_guest.h"
 
 namespace guestscope {
 namespace {

@@ -1,6 +1,6 @@
 #include <doctest/doctest.h>
 
-#include "tests/unit/introspect/kernel/mini_guest.h"
+#include "tests/support/mini_guest.h"
 
 namespace guestscope {
 namespace {

@@ -4,7 +4,7 @@
 
 #include <utility>
 
-#include "btf_builder.h"
+#include "tests/support/btf_builder.h"
 #include "type_test_support.h"
 
 namespace guestscope {

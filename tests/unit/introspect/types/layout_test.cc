@@ -2,7 +2,7 @@
 
 #include <doctest/doctest.h>
 
-#include "btf_builder.h"
+#include "tests/support/btf_builder.h"
 #include "type_test_support.h"
 
 namespace guestscope {

@@ -4,7 +4,7 @@
 
 #include <chrono>
 
-#include "btf_builder.h"
+#include "tests/support/btf_builder.h"
 #include "introspect/limits.h"
 #include "type_test_support.h"
 

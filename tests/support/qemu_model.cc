@@ -1,4 +1,4 @@
-#include "tests/unit/gdbproto/qemu_model.h"
+#include "tests/support/qemu_model.h"
 
 #include <algorithm>
 #include <cstring>
@@ -121,11 +121,11 @@ void QemuModel::handle_query(const std::string& packet) {
     return send("OK");
   }
   if (packet == "qC") return send("QC" + thread(1));
-  if (packet == "qfThreadInfo") return send("m" + thread(1));
-  if (packet == "qsThreadInfo") {
-    const auto asked = static_cast<unsigned>(count("qsThreadInfo"));
-    return send(asked < cpus ? "m" + thread(asked + 1) : "l");
+  if (packet == "qfThreadInfo") {
+    listed_ = 1;
+    return send("m" + thread(listed_));
   }
+  if (packet == "qsThreadInfo") return send(listed_ < cpus ? "m" + thread(++listed_) : "l");
   if (packet.starts_with("qXfer:features:read:")) return send_document(packet);
   if (packet.starts_with("qRcmd,")) return monitor(*hex_to_text(packet.substr(6)));
   send("");
@@ -164,9 +164,11 @@ void QemuModel::read_memory(const std::string& packet) {
   if (size > 2048 || !physical) return send("E22");
   for (std::uint64_t at = address; at < address + size; ++at)
     if (refused_pages.contains(at >> 12)) return send("E14");
-  std::string text;
-  for (std::uint64_t at = address; at < address + size; ++at)
-    text += static_cast<char>(memory_at(at));
+  std::string text(size, '\0');
+  if (guest_memory)
+    guest_memory(address, std::as_writable_bytes(std::span(text)));
+  else
+    for (std::uint64_t i = 0; i < size; ++i) text[i] = static_cast<char>(memory_at(address + i));
   send(text_to_hex(text));
 }
 

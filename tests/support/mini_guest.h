@@ -11,7 +11,7 @@
 
 #include "introspect/guest_kernel.h"
 #include "tests/support/fake_memory.h"
-#include "tests/unit/introspect/kernel/fixtures/mini_kernel.h"
+#include "tests/support/mini_kernel/mini_kernel.h"
 
 namespace guestscope::test {
 
@@ -35,6 +35,9 @@ class MiniGuest {
   static MiniGuest booted(std::shared_ptr<const KernelModel> kernel) {
     return MiniGuest(std::move(kernel), Booted{});
   }
+
+  /// All steps, with two CPUs.
+  void boot();
 
   // Steps of a boot.
   void turn_paging_on();    ///< tables that map nothing of a kernel

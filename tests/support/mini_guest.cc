@@ -1,4 +1,4 @@
-#include "tests/unit/introspect/kernel/mini_guest.h"
+#include "tests/support/mini_guest.h"
 
 #include <doctest/doctest.h>
 
@@ -27,6 +27,10 @@ MiniGuest::MiniGuest(std::shared_ptr<const KernelModel> kernel, Where at)
 
 MiniGuest::MiniGuest(std::shared_ptr<const KernelModel> kernel, Booted /*tag*/)
     : MiniGuest(std::move(kernel)) {
+  boot();
+}
+
+void MiniGuest::boot() {
   turn_paging_on();
   map_image();
   fill_image();

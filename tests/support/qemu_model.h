@@ -12,6 +12,7 @@
 #include <functional>
 #include <map>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -38,7 +39,9 @@ class QemuModel {
   std::string mtree;
   std::map<std::string, std::string> registers;  ///< "thread/number" -> digits
   std::set<std::uint64_t> refused_pages;         ///< m of these pages gets E14
-  /// Replaces the answer to a packet when it gives one.
+  /// What is in memory; without it, memory_at().
+  std::function<void(std::uint64_t address, std::span<std::byte> into)> guest_memory;
+  /// Sees every packet; replaces its answer when it gives one.
   std::function<const char*(const std::string&)> override_answer;
 
   // What happened.
@@ -79,6 +82,7 @@ class QemuModel {
   bool unacknowledged_ = false;
   bool may_reply_ = false;
   unsigned selected_ = 1;
+  unsigned listed_ = 0;
 };
 
 class ModelTransport final : public Transport {
