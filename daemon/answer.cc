@@ -40,9 +40,10 @@ Answer problem_answer(int status, std::string_view code, std::string_view title,
   return {.status = status, .content_type = "application/problem+json", .body = dump_json(json)};
 }
 
-Answer problem_answer(const Error& error) {
+Answer problem_answer(const Error& error, const Json& extra) {
   const HttpProblem problem = http_problem(error.code);
-  Answer answer = problem_answer(problem.status, problem.code, problem.title, error.to_string());
+  Answer answer =
+      problem_answer(problem.status, problem.code, problem.title, error.to_string(), extra);
   if (problem.status == 503 && is_transient(error.code)) answer.retry_after = 1;
   return answer;
 }

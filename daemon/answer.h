@@ -30,6 +30,6 @@ Answer problem_answer(int status, std::string_view code, std::string_view title,
                       const std::string& detail, const Json& extra = Json::object());
 
 /// The problem that an Error makes: its code decides status and `code`.
-Answer problem_answer(const Error& error);
+Answer problem_answer(const Error& error, const Json& extra = Json::object());
 
 }  // namespace guestscope

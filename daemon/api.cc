@@ -8,6 +8,9 @@ namespace guestscope {
 
 namespace {
 
+// Behind a long snapshot, /status says what it knows.
+constexpr std::chrono::seconds kStatusTimeout{2};
+
 using Handler = Answer (*)(GuestSession&, const Request&);
 
 struct Route {
@@ -37,6 +40,8 @@ Error no_such_path(const Request& request) {
 }
 
 Answer route_guest(GuestSession& session, const Request& request) {
+  if (request.path.size() == 2 && request.path[1].empty())
+    return problem_answer(no_such_path(request));
   for (const Route& route : kRoutes)
     if (!request.path.empty() && request.path[0] == route.name &&
         request.path.size() <= route.max_segments)
@@ -53,6 +58,24 @@ std::optional<std::uint64_t> parse_number(std::string_view text) {
   return number;
 }
 
+Answer none_answer(std::string_view kind, const std::string& ref, const Problems& problems) {
+  if (problems.empty())
+    return problem_answer({.code = ErrorCode::kNotFound,
+                           .message = fmt::format("no {} with id or name '{}'", kind, ref)});
+  const Problem& first = problems.list().front();
+  return problem_answer(502, "guest_fault", "The guest's memory could not be read",
+                        fmt::format("no {} '{}' among those that could be read; {}: {}", kind, ref,
+                                    first.at, first.error.to_string()));
+}
+
+Answer ambiguous_answer(std::string_view kinds, const std::string& ref,
+                        const std::vector<std::uint64_t>& ids) {
+  return problem_answer(
+      409, "ambiguous_name", "Several things have this name",
+      fmt::format("{} {} are named '{}': ask for one by its id", ids.size(), kinds, ref),
+      {{"ids", ids}});
+}
+
 Answer json_answer(const Json& json, bool pretty, int status) {
   return {.status = status, .body = dump_json(json, pretty ? 2 : -1) + "\n"};
 }
@@ -62,17 +85,19 @@ Answer snapshot_problem(const Error& error, const GuestSession& session,
   const bool not_ready = error.code == ErrorCode::kNotReady ||
                          error.code == ErrorCode::kUnsupported ||
                          error.code == ErrorCode::kMismatch;
-  Answer answer = problem_answer(error);
-  if (!not_ready) return answer;
+  if (!not_ready) return problem_answer(error);
   const KernelSummary kernel = session.status().kernel;
-  const AccessorStatus& status = accessor == "maps"    ? kernel.maps
-                                 : accessor == "progs" ? kernel.progs
-                                                       : kernel.per_cpu;
-  Json body = Json::parse(answer.body);
-  body["accessor"] = accessor;
-  body.update(accessor_json(status));
-  answer.body = dump_json(body);
-  return answer;
+  const AccessorStatus* status = accessor == "maps"    ? &kernel.maps
+                                 : accessor == "progs" ? &kernel.progs
+                                                       : &kernel.per_cpu;
+  if (status->state == AccessorState::kReady) {  // then it was the one that it needs besides
+    accessor = "per_cpu_offsets";
+    status = &kernel.per_cpu;
+  }
+  if (status->state == AccessorState::kReady) return problem_answer(error);
+  Json extra = {{"accessor", accessor}};
+  extra.update(accessor_json(*status));
+  return problem_answer(error, extra);
 }
 
 Answer answer_status(GuestSession& session, const Request& request) {
@@ -80,11 +105,11 @@ Answer answer_status(GuestSession& session, const Request& request) {
   if (const auto valid = request.allow_only({"pretty"}); !valid)
     return problem_answer(valid.error());
   if (!pretty) return problem_answer(pretty.error());
-  // A kernel that was ready may have rebooted since anybody looked. One that was not is looked at
-  // all the time.
-  if (session.status().kernel.ready())
+  // While some accessor waits, the guest is looked at all the time. Otherwise nobody may have
+  // looked since it rebooted.
+  if (session.status().kernel.settled())
     (void)session.snapshot(
-        "status", [](GuestKernel&, PhysMemory&) -> Result<bool> { return true; }, kSnapshotTimeout);
+        "status", [](GuestKernel&, PhysMemory&) -> Result<bool> { return true; }, kStatusTimeout);
   const GuestStatus status = session.status();
   const bool ready = status.connection == ConnectionState::kConnected && status.kernel.ready();
   Answer answer = json_answer(status_json(session.config(), status, session.model()), *pretty,
@@ -93,18 +118,22 @@ Answer answer_status(GuestSession& session, const Request& request) {
   return answer;
 }
 
-Answer Api::guests() const {
+Answer Api::guests(const Request& request) const {
+  const auto pretty = request.flag("pretty");
+  if (const auto valid = request.allow_only({"pretty"}); !valid)
+    return problem_answer(valid.error());
+  if (!pretty) return problem_answer(pretty.error());
   Json list = Json::array();
   for (const GuestSession* session : sessions_) {
     Json status = status_json(session->config(), session->status(), session->model());
     list.push_back(std::move(status["guest"]));
   }
-  return json_answer({{"guests", std::move(list)}}, false);
+  return json_answer({{"guests", std::move(list)}}, *pretty);
 }
 
 Answer Api::route(const Request& request) const {
   if (request.path[0] != "guests") return route_guest(*sessions_.front(), request);
-  if (request.path.size() == 1) return guests();
+  if (request.path.size() == 1) return guests(request);
   for (GuestSession* session : sessions_) {
     if (session->config().name != request.path[1]) continue;
     Request rest = request;

@@ -26,7 +26,7 @@ class Api {
 
  private:
   Answer route(const Request& request) const;
-  Answer guests() const;
+  Answer guests(const Request& request) const;
 
   std::vector<GuestSession*> sessions_;
 };
@@ -40,6 +40,12 @@ Answer answer_status(GuestSession& session, const Request& request);
 /// The problem that an error of a snapshot makes; when the kernel is not ready, with the state,
 /// attempts and last error of that accessor of the guest.
 Answer snapshot_problem(const Error& error, const GuestSession& session, std::string_view accessor);
+
+/// A REF that names nothing: not found, unless something could not be read, which may be it.
+Answer none_answer(std::string_view kind, const std::string& ref, const Problems& problems);
+/// A REF that names several: their ids, to choose from.
+Answer ambiguous_answer(std::string_view kinds, const std::string& ref,
+                        const std::vector<std::uint64_t>& ids);
 
 /// Sends `json`, indented when the request has ?pretty.
 Answer json_answer(const Json& json, bool pretty, int status = 200);

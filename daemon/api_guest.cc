@@ -8,18 +8,13 @@ namespace guestscope {
 
 namespace {
 
-/// A problem about progs with this name; empty when exactly one program is meant.
-std::optional<Answer> not_one(const std::vector<ProgInfo>& progs, const std::string& ref) {
-  if (progs.size() == 1) return std::nullopt;
-  if (progs.empty())
-    return problem_answer({.code = ErrorCode::kNotFound,
-                           .message = fmt::format("no program with id or name '{}'", ref)});
-  Json ids = Json::array();
-  for (const ProgInfo& prog : progs) ids.push_back(prog.id);
-  return problem_answer(
-      409, "ambiguous_name", "Several things have this name",
-      fmt::format("{} programs are named '{}': ask for one by its id", progs.size(), ref),
-      {{"ids", std::move(ids)}});
+/// Why not exactly one program is meant; empty when one is.
+std::optional<Answer> not_one(const ProgList& list, const std::string& ref) {
+  if (list.progs.size() == 1) return std::nullopt;
+  if (list.progs.empty()) return none_answer("program", ref, list.problems);
+  std::vector<std::uint64_t> ids;
+  for (const ProgInfo& prog : list.progs) ids.push_back(prog.id);
+  return ambiguous_answer("programs", ref, ids);
 }
 
 void keep_ref(std::vector<ProgInfo>& progs, const std::string& ref) {
@@ -47,7 +42,7 @@ Answer answer_progs(GuestSession& session, const Request& request) {
   if (list.stats_enabled) json["stats_enabled"] = *list.stats_enabled;
   if (one) {
     keep_ref(list.progs, request.path[1]);
-    if (auto problem = not_one(list.progs, request.path[1])) return *std::move(problem);
+    if (auto problem = not_one(list, request.path[1])) return *std::move(problem);
     json.update(prog_json(list.progs.front(), true));
   } else {
     json["progs"] = Json::array();

@@ -10,6 +10,8 @@ namespace guestscope {
 
 namespace {
 
+constexpr std::size_t kMaxPrettyBytes = 16 << 20;
+
 struct Options {
   bool pretty = false;
   bool raw = false;
@@ -27,16 +29,24 @@ Result<Options> parse_options(const Request& request) {
   return options;
 }
 
-/// A map and, when they were asked for, its contents or why there are none.
+/// A map and, when they were asked for, its contents or why there are none. Copies share the
+/// contents.
 struct ReadMap {
   MapInfo info;
-  std::optional<Result<MapContents>> contents{};
+  std::shared_ptr<const Result<MapContents>> contents{};
 };
 
 struct ReadMaps {
   std::vector<ReadMap> maps;
   Problems problems;
 };
+
+void read_contents(GuestKernel& kernel, PhysMemory& memory, std::vector<ReadMap>& maps) {
+  std::size_t budget = kMaxContentBytes;
+  for (ReadMap& map : maps)
+    map.contents =
+        std::make_shared<const Result<MapContents>>(kernel.map_contents(memory, map.info, budget));
+}
 
 using Wanted = std::function<bool(const MapInfo&)>;
 
@@ -46,8 +56,7 @@ Result<ReadMaps> read_wanted(GuestKernel& kernel, PhysMemory& memory, const Want
   ReadMaps read{.maps = {}, .problems = std::move(list.problems)};
   for (MapInfo& map : list.maps)
     if (wanted(map)) read.maps.push_back({.info = std::move(map)});
-  if (contents)
-    for (ReadMap& map : read.maps) map.contents = kernel.map_contents(memory, map.info);
+  if (contents) read_contents(kernel, memory, read.maps);
   return read;
 }
 
@@ -58,9 +67,11 @@ std::string open_object(Json json) {
   return text;
 }
 
-bool write_contents(const Result<MapContents>& contents, bool raw, const WriteBody& write) {
-  if (contents) return write(",") && write_entries(*contents, raw, write);
-  Problems problems;
+/// Writes ,"entries":… and ,"problems":…, those of the list among them.
+bool write_contents(const Result<MapContents>& contents, bool raw, const Problems& further,
+                    const WriteBody& write) {
+  if (contents) return write(",") && write_entries(*contents, raw, further, write);
+  Problems problems = further;
   problems.add("entries", contents.error());
   return write(",\"entries\":null,\"problems\":" + dump_json(problems_json(problems)));
 }
@@ -75,8 +86,14 @@ Answer stream_answer(std::function<void(const WriteBody&)> stream, bool pretty) 
   std::string whole;
   stream([&](std::string_view piece) {
     whole += piece;
-    return true;
+    return whole.size() <= kMaxPrettyBytes;
   });
+  if (whole.size() > kMaxPrettyBytes)
+    return problem_answer(
+        {.code = ErrorCode::kInvalidArgument,
+         .message =
+             fmt::format("this answer is too large for ?pretty (more than {} MB): leave it out",
+                         kMaxPrettyBytes >> 20)});
   answer.body = dump_json(Json::parse(whole), 2) + "\n";
   return answer;
 }
@@ -90,7 +107,8 @@ Answer list_answer(Snapshot<ReadMaps> taken, const Options& options) {
         const auto& maps = snapshot->value.maps;
         for (std::size_t i = 0; wanted && i < maps.size(); ++i) {
           wanted = write((i == 0 ? "" : ",") + open_object(map_json(maps[i].info)));
-          if (wanted && maps[i].contents) wanted = write_contents(*maps[i].contents, raw, write);
+          if (wanted && maps[i].contents)
+            wanted = write_contents(*maps[i].contents, raw, {}, write);
           wanted = wanted && write("}");
         }
         if (!wanted) return;
@@ -104,24 +122,18 @@ Answer list_answer(Snapshot<ReadMaps> taken, const Options& options) {
 
 Answer one_answer(Snapshot<ReadMaps> taken, const std::string& ref, const Options& options) {
   auto& maps = taken.value.maps;
-  if (maps.empty())
-    return problem_answer(
-        {.code = ErrorCode::kNotFound, .message = fmt::format("no map with id or name '{}'", ref)});
+  if (maps.empty()) return none_answer("map", ref, taken.value.problems);
   if (maps.size() > 1) {
-    Json ids = Json::array();
+    std::vector<std::uint64_t> ids;
     for (const ReadMap& map : maps) ids.push_back(map.info.id);
-    return problem_answer(
-        409, "ambiguous_name", "Several things have this name",
-        fmt::format("{} maps are named '{}': ask for one by its id", maps.size(), ref),
-        {{"ids", std::move(ids)}});
+    return ambiguous_answer("maps", ref, ids);
   }
   Json head = {{"snapshot", snapshot_json(taken.meta)}};
   head.update(map_json(maps.front().info));
-  const auto contents =
-      std::make_shared<const Result<MapContents>>(*std::move(maps.front().contents));
   return stream_answer(
-      [contents, head = open_object(std::move(head)), raw = options.raw](const WriteBody& write) {
-        if (write(head) && write_contents(*contents, raw, write)) write("}\n");
+      [contents = maps.front().contents, problems = std::move(taken.value.problems),
+       head = open_object(std::move(head)), raw = options.raw](const WriteBody& write) {
+        if (write(head) && write_contents(*contents, raw, problems, write)) write("}\n");
       },
       options.pretty);
 }
@@ -158,7 +170,7 @@ Result<ReadMaps> read_ref(GuestKernel& kernel, PhysMemory& memory, const std::st
   std::erase_if(all.maps, [&](const ReadMap& map) {
     return by_id ? map.info.id != *id : map.info.name != ref;
   });
-  if (all.maps.size() == 1) all.maps[0].contents = kernel.map_contents(memory, all.maps[0].info);
+  if (all.maps.size() == 1) read_contents(kernel, memory, all.maps);
   return all;
 }
 

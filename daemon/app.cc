@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <iostream>
 #include <map>
+#include <thread>
 
 #include "daemon/http_server.h"
 
@@ -23,14 +24,6 @@ sigset_t stop_signals() {
   sigaddset(&set, SIGINT);
   sigaddset(&set, SIGTERM);
   return set;
-}
-
-/// True when a stop signal came within the time.
-bool wait_for_stop_signal(std::chrono::nanoseconds time) {
-  const sigset_t set = stop_signals();
-  const timespec limit{.tv_sec = time.count() / 1'000'000'000,
-                       .tv_nsec = time.count() % 1'000'000'000};
-  return sigtimedwait(&set, nullptr, &limit) > 0;
 }
 
 /// Opens each kernel file once, however many guests run it.
@@ -53,6 +46,7 @@ Result<std::vector<std::unique_ptr<GuestSession>>> make_sessions(const AppOption
 }
 
 void stop_sessions(const std::vector<std::unique_ptr<GuestSession>>& sessions) {
+  for (const auto& session : sessions) session->request_stop();
   for (const auto& session : sessions) session->stop();
 }
 
@@ -87,7 +81,7 @@ int print_once(const Api& api, const std::string& path, std::chrono::seconds wai
   const auto deadline = std::chrono::steady_clock::now() + wait;
   Answer answer = api.answer(path);
   while (is_worth_waiting(answer) && std::chrono::steady_clock::now() < deadline) {
-    if (wait_for_stop_signal(kOncePollInterval)) return 0;
+    std::this_thread::sleep_for(kOncePollInterval);
     answer = api.answer(path);
   }
   if (answer.status != 200) {
@@ -100,6 +94,17 @@ int print_once(const Api& api, const std::string& path, std::chrono::seconds wai
   else
     write(answer.body);
   return std::cout.flush() ? 0 : 1;
+}
+
+/// While an answer is waited for or written, a stop signal frees the guests and ends the process.
+void end_on_stop_signal(const std::vector<std::unique_ptr<GuestSession>>& sessions) {
+  std::thread([&sessions] {
+    const sigset_t set = stop_signals();
+    int signal_number = 0;
+    sigwait(&set, &signal_number);
+    stop_sessions(sessions);
+    std::_Exit(0);
+  }).detach();
 }
 
 }  // namespace
@@ -125,6 +130,7 @@ int run_app(const AppOptions& options) {
     borrowed.push_back(session.get());
   }
   const Api api(std::move(borrowed));
+  if (options.once) end_on_stop_signal(*sessions);
   const int status = options.once ? print_once(api, *options.once, options.wait)
                                   : serve(api, options.listen, *sessions);
   stop_sessions(*sessions);

@@ -11,55 +11,77 @@ constexpr std::size_t kPieceBytes = 64 << 10;
 
 class EntryWriter {
  public:
-  EntryWriter(const MapContents& contents, bool raw)
-      : contents_(contents), raw_(raw), problems_(contents.problems) {}
+  EntryWriter(const MapContents& contents, bool raw, const Problems& further)
+      : contents_(contents), raw_(raw), problems_(further) {
+    problems_.add_all(contents.problems);
+  }
 
-  Json entry(std::size_t record) {
-    Json json;
-    if (contents_.indexed) {
-      json["key"] = record;
-      if (raw_) json["key_hex"] = hex_index(record);
-    } else {
-      json["key"] = typed(contents_.key_type, contents_.key(record), record, "key");
-      if (raw_) json["key_hex"] = hex_bytes(contents_.key(record));
-    }
+  void append_entry(std::string& text, std::size_t record) {
+    text += "{\"key\":";
+    if (contents_.indexed)
+      text += fmt::format_int(record).c_str();
+    else
+      append_typed(text, contents_.key_type, contents_.key(record), record, "key");
+    if (raw_)
+      append_hex(text, "key_hex",
+                 contents_.indexed
+                     ? index_bytes(record)
+                     : Bytes(contents_.key(record).begin(), contents_.key(record).end()));
     if (contents_.cpus.empty()) {
-      add_value(json, record, 0);
-      return json;
+      append_cell(text, record, 0);
+    } else {
+      text += ",\"values\":[";
+      for (std::size_t cell = 0; cell < contents_.cells(); ++cell) {
+        text += fmt::format("{}{{\"cpu\":{}", cell == 0 ? "" : ",", contents_.cpus[cell]);
+        append_cell(text, record, cell);
+        text += '}';
+      }
+      text += ']';
     }
-    Json values = Json::array();
-    for (std::size_t cell = 0; cell < contents_.cells(); ++cell) {
-      Json one = {{"cpu", contents_.cpus[cell]}};
-      add_value(one, record, cell);
-      values.push_back(std::move(one));
-    }
-    json["values"] = std::move(values);
-    return json;
+    text += '}';
   }
 
   const Problems& problems() const { return problems_; }
 
  private:
-  void add_value(Json& json, std::size_t record, std::size_t cell) {
+  void append_cell(std::string& text, std::size_t record, std::size_t cell) {
     const auto value = contents_.value(record, cell);
-    json["value"] = value ? typed(contents_.value_type, *value, record, "value") : Json(nullptr);
-    if (raw_) json["value_hex"] = value ? Json(hex_bytes(*value)) : Json(nullptr);
+    text += ",\"value\":";
+    if (value)
+      append_typed(text, contents_.value_type, *value, record, "value");
+    else
+      text += "null";
+    if (!raw_) return;
+    if (value)
+      append_hex(text, "value_hex", *value);
+    else
+      text += ",\"value_hex\":null";
   }
 
   /// By its type; bytes without a type, or with one that does not fit them, as hex.
-  Json typed(TypeId type, ByteSpan bytes, std::size_t record, std::string_view what) {
-    if (!contents_.btf || type == 0) return hex_bytes(bytes);
-    auto json = typed_value(*contents_.btf, type, bytes);
-    if (json) return *std::move(json);
-    problems_.add(fmt::format("entries[{}].{}", record, what), std::move(json).error());
-    return hex_bytes(bytes);
+  void append_typed(std::string& text, TypeId type, ByteSpan bytes, std::size_t record,
+                    std::string_view what) {
+    const auto problem = [&](const Error& error) {
+      problems_.add(fmt::format("entries[{}].{}", record, what), error);
+    };
+    if (contents_.btf && type != 0) {
+      const auto done = append_value(text, *contents_.btf, type, bytes, problem);
+      if (done) return;
+      problem(done.error());
+    }
+    append_string(text, hex_bytes(bytes));
   }
 
-  std::string hex_index(std::size_t record) const {
+  static void append_hex(std::string& text, std::string_view name, ByteSpan bytes) {
+    text += fmt::format(",\"{}\":\"{}\"", name, hex_bytes(bytes));
+  }
+
+  /// The key of an array element as the kernel's interface has it: a number of key_size bytes.
+  Bytes index_bytes(std::size_t record) const {
     Bytes key(contents_.key_size);
     for (std::size_t i = 0; i < std::min<std::size_t>(key.size(), 4); ++i)
       key[i] = static_cast<std::byte>(record >> (8 * i) & 0xff);
-    return hex_bytes(key);
+    return key;
   }
 
   const MapContents& contents_;
@@ -69,12 +91,13 @@ class EntryWriter {
 
 }  // namespace
 
-bool write_entries(const MapContents& contents, bool raw, const WriteBody& write) {
-  EntryWriter writer(contents, raw);
+bool write_entries(const MapContents& contents, bool raw, const Problems& further,
+                   const WriteBody& write) {
+  EntryWriter writer(contents, raw, further);
   std::string piece = "\"entries\":[";
   for (std::size_t record = 0; record < contents.size(); ++record) {
     if (record != 0) piece += ',';
-    piece += dump_json(writer.entry(record));
+    writer.append_entry(piece, record);
     if (piece.size() < kPieceBytes) continue;
     if (!write(piece)) return false;
     piece.clear();

@@ -10,7 +10,8 @@ namespace guestscope {
 
 /// Writes `"entries":[…]` and, when there are any, `,"problems":[…]` (with `at` relative to the
 /// map): members of an object that the caller has begun. False when the reader has gone. `raw`:
-/// with key_hex and value_hex.
-bool write_entries(const MapContents& contents, bool raw, const WriteBody& write);
+/// with key_hex and value_hex. `further`: problems that are told before the contents' own.
+bool write_entries(const MapContents& contents, bool raw, const Problems& further,
+                   const WriteBody& write);
 
 }  // namespace guestscope

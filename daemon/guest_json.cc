@@ -151,7 +151,7 @@ Json prog_json(const ProgInfo& prog, bool per_cpu) {
   const ProgRun total = prog.total();
   const auto counter = [&](std::uint64_t value) { return counted ? Json(value) : Json(nullptr); };
   Json json = {{"id", prog.id},
-               {"name", prog.name},
+               {"name", prog.details_read ? Json(prog.name) : Json(nullptr)},
                {"type", prog.type},
                {"tag", prog.tag},
                {"run_cnt", counter(total.runs)},
@@ -161,9 +161,9 @@ Json prog_json(const ProgInfo& prog, bool per_cpu) {
   json["xlated_len"] = prog.xlated_bytes;
   json["jited_len"] = prog.jited_bytes;
   set(json, "verified_insns", prog.verified_insns);
-  json["map_ids"] = prog.map_ids;
+  json["map_ids"] = prog.details_read ? Json(prog.map_ids) : Json(nullptr);
   if (prog.btf_id != 0) json["btf_id"] = prog.btf_id;
-  json["loaded_at_ns"] = prog.loaded_at_ns;
+  json["loaded_at_ns"] = prog.details_read ? Json(prog.loaded_at_ns) : Json(nullptr);
   set(json, "uid", prog.uid);
   json["address"] = hex_address(prog.address.value());
   if (!per_cpu) return json;
@@ -181,7 +181,10 @@ Json run_queue_json(const RunQueue& queue) {
   Json json = {{"cpu", queue.cpu},
                {"online", queue.online},
                {"address", hex_address(queue.address.value())}};
-  if (!queue.readable) return json;
+  if (!queue.readable) {
+    if (queue.online) json["nr_running"] = json["curr"] = nullptr;
+    return json;
+  }
   json["nr_running"] = queue.nr_running;
   set(json, "nr_switches", queue.nr_switches);
   set(json, "nr_uninterruptible", queue.nr_uninterruptible);

@@ -17,10 +17,15 @@ constexpr milliseconds kBootAttemptInterval{
 constexpr std::chrono::seconds kYoungBoot{20};
 constexpr std::chrono::seconds kMismatchInterval{
     5};  // how often a guest with a foreign kernel is looked at for a reboot
-constexpr std::chrono::seconds kRamMapInterval{2};  // while the guest boots
+constexpr std::chrono::seconds kRamMapInterval{2};
+constexpr std::chrono::seconds kSnapshotLimit{30};  // no caller waits longer
 constexpr milliseconds kReconnectMin{100};
 constexpr milliseconds kReconnectMax{2000};
 constexpr std::size_t kMaxJobs = 64;
+
+bool in_long_mode(const PagingRegisters& registers) {
+  return registers.paging_enabled() && registers.long_mode();
+}
 
 }  // namespace
 
@@ -40,9 +45,13 @@ void GuestSession::start() {
   thread_ = std::thread([this] { run(); });
 }
 
-void GuestSession::stop() {
+void GuestSession::request_stop() {
   stopping_ = true;
   wakeup_.signal();
+}
+
+void GuestSession::stop() {
+  request_stop();
   if (thread_.joinable()) thread_.join();
 }
 
@@ -82,34 +91,36 @@ void GuestSession::finish_job(const std::shared_ptr<Job>& job) {
 
 void GuestSession::run() {
   while (!stopping_) {
-    if (const auto attached = attach(); !attached) {
-      lose(attached.error());
-      wait_before_reconnect();
-      continue;
+    try {
+      const auto attached = attach();
+      const auto served = attached ? serve() : attached;
+      if (!served) lose(served.error());
+    } catch (const std::exception& error) {  // allocation, and what libraries throw
+      lose({.code = ErrorCode::kSystem, .message = error.what()});
     }
-    serve();
+    wait_before_reconnect();
   }
   if (client_) {
     if (const auto left = client_->detach(); !left)
       spdlog::warn("guest {}: leaving the stub: {}", config_.name, left.error().to_string());
-    client_.reset();
   }
   lose({.code = ErrorCode::kUnreachable, .message = "guestscope is shutting down"});
 }
 
 /// Until the connection is lost or the daemon stops.
-void GuestSession::serve() {
-  Result<void> alive = take(nullptr);
-  while (alive && !stopping_) {
+Result<void> GuestSession::serve() {
+  GS_CHECK(take(nullptr));
+  reconnect_delay_ = kReconnectMin;
+  while (!stopping_) {
     const auto due = until_next_attempt();
     if (const std::shared_ptr<Job> job = next_job())
-      alive = take(job);
+      GS_CHECK(take(job));
     else if (due && *due <= milliseconds(0))
-      alive = take(nullptr);
+      GS_CHECK(take(nullptr));
     else
-      alive = wait_for_work();
+      GS_CHECK(wait_for_work());
   }
-  if (!alive) lose(alive.error());
+  return {};
 }
 
 Result<void> GuestSession::attach() {
@@ -118,15 +129,10 @@ Result<void> GuestSession::attach() {
   options.start_waiting = config_.resume;
   attached_at_ = Clock::now();
   auto client = gdb::Client::attach(config_.gdb, options);
-  if (!client) {
-    // Nobody listens: QEMU is gone, and whoever answers next is another guest, which we never held.
-    if (client.error().code == ErrorCode::kUnreachable) lost_while_held_ = false;
-    return std::unexpected(std::move(client).error());
-  }
+  if (!client) return std::unexpected(std::move(client).error());
   client_ = *std::move(client);
   lost_while_held_ = false;
   ever_attached_ = true;
-  reconnect_delay_ = kReconnectMin;
   boot_watch_began_ = ram_map_read_at_ = Clock::now();
   spdlog::info("guest {}: attached to {}, QEMU {}, {} vCPUs, {} MB of RAM", config_.name,
                config_.gdb.to_string(), client_->qemu_version(), client_->threads().size(),
@@ -137,48 +143,59 @@ Result<void> GuestSession::attach() {
 /// Firmware moves and shadows parts of the address space, so a map made before the kernel ran may
 /// be wrong.
 Result<void> GuestSession::refresh_ram() {
-  if (kernel_.ready() || last_attempt_ - ram_map_read_at_ < kRamMapInterval) return {};
+  const bool wanted = !kernel_.ready() || missed_ram_;
+  if (!wanted || last_attempt_ - ram_map_read_at_ < kRamMapInterval) return {};
   ram_map_read_at_ = last_attempt_;
+  missed_ram_ = false;
   return client_->refresh_ram();
 }
 
 Result<void> GuestSession::load_registers() {
   const auto threads = client_->threads();
-  GS_ASSIGN(auto values, client_->registers(threads.first(1), x86_64::kPagingRegisterNames));
-  const auto as_registers = [](const std::vector<std::uint64_t>& v) {
-    return PagingRegisters{.cr0 = v[0], .cr3 = v[1], .cr4 = v[2], .efer = v[3]};
-  };
-  PagingRegisters chosen = as_registers(values.front());
-  if (!chosen.paging_enabled() && threads.size() > 1) {
-    // The first vCPU need not be the one that boots, or that is still running.
-    GS_ASSIGN(values, client_->registers(threads, x86_64::kPagingRegisterNames));
-    for (const auto& of_thread : values)
-      if (const auto registers = as_registers(of_thread);
-          registers.paging_enabled() && registers.long_mode()) {
-        chosen = registers;
-        break;
-      }
-  }
-  kernel_.registers().store(chosen);
+  GS_ASSIGN(auto first, read_registers(threads.first(1)));
+  kernel_.registers().store(first.front());
+  if (threads.size() == 1 || in_long_mode(first.front())) return {};
+  // The first vCPU need not be the one that boots.
+  GS_ASSIGN(const auto all, read_registers(threads));
+  const auto better =
+      std::ranges::find_if(all, [&](const PagingRegisters& r) { return in_long_mode(r); });
+  if (better != all.end()) kernel_.registers().store(*better);
   return {};
+}
+
+Result<std::vector<PagingRegisters>> GuestSession::read_registers(
+    std::span<const gdb::ThreadId> threads) {
+  GS_ASSIGN(const auto values, client_->registers(threads, x86_64::kPagingRegisterNames));
+  std::vector<PagingRegisters> registers;
+  for (const auto& v : values)
+    registers.push_back({.cr0 = v[0], .cr3 = v[1], .cr4 = v[2], .efer = v[3]});
+  return registers;
 }
 
 /// One stop of the guest: refreshes what is known of its kernel and, if there is a job, does it. An
 /// error means that the connection is lost.
 Result<void> GuestSession::take(const std::shared_ptr<Job>& job) {
-  HeldGuest guest(*client_, config_.max_pause, pauses_);
   last_attempt_ = Clock::now();
+  // Once the guest may have run, who asks must get a newer snapshot: nobody joins this one any
+  // more.
+  HeldGuest guest(*client_,
+                  {.budget = config_.max_pause,
+                   .deadline = last_attempt_ + kSnapshotLimit,
+                   .cancelled = stopping_},
+                  pauses_, [&] { finish_job(job); });
   const bool was_ready = kernel_.ready();
   Result<void> state = guest.begin(std::exchange(attached_at_, {}));
   if (state) state = refresh_ram();
   if (state) state = load_registers();
   if (state) {
-    kernel_.refresh(guest);
+    kernel_.refresh(guest, [this] {
+      return read_registers(client_->threads()).value_or(std::vector<PagingRegisters>());
+    });
     if (job != nullptr) job->work(kernel_, guest);
   }
-  // From here on the guest may run: who asks now must get a newer snapshot.
-  finish_job(job);
-  lost_while_held_ = client_->held();
+  missed_ram_ = missed_ram_ || guest.missed_ram();
+  // A stop that was sent but not confirmed may hold the guest as well.
+  lost_while_held_ = client_->held() || (!state && client_->run_state() == gdb::RunState::kRunning);
   const Result<void> resumed = guest.end();
   if (state) state = resumed;
   if (!state) {
@@ -190,7 +207,10 @@ Result<void> GuestSession::take(const std::shared_ptr<Job>& job) {
   if (!was_ready && kernel_.ready())
     spdlog::info("guest {}: ready, Linux {}", config_.name, kernel_.summary().location->release);
   publish();
-  if (job != nullptr) job->finish(guest.meta());
+  if (job != nullptr && guest.expired())
+    job->fail({.code = ErrorCode::kTimeout, .message = "the snapshot took too long"});
+  else if (job != nullptr)
+    job->finish(guest.meta());
   return {};
 }
 

@@ -60,6 +60,8 @@ class GuestSession {
   void start();
   /// Leaves the guest as its owner wants it and ends the thread. Waiting callers get kUnreachable.
   void stop();
+  /// The first half of stop(), which returns at once.
+  void request_stop();
 
   GuestStatus status() const;
 
@@ -93,11 +95,12 @@ class GuestSession {
                                     const std::function<std::shared_ptr<Job>()>& make);
 
   void run();
-  void serve();
+  Result<void> serve();
   Result<void> attach();
   Result<void> take(const std::shared_ptr<Job>& job);
   Result<void> refresh_ram();
   Result<void> load_registers();
+  Result<std::vector<PagingRegisters>> read_registers(std::span<const gdb::ThreadId> threads);
   Result<void> wait_for_work();
   std::shared_ptr<Job> next_job();
   void finish_job(const std::shared_ptr<Job>& job);
@@ -120,6 +123,7 @@ class GuestSession {
   Clock::time_point ram_map_read_at_{};
   std::chrono::milliseconds reconnect_delay_;
   bool lost_while_held_ = false;
+  bool missed_ram_ = false;
   bool ever_attached_ = false;
 
   mutable std::mutex mutex_;

@@ -1,6 +1,8 @@
 #include "daemon/held_guest.h"
 
+#include <algorithm>
 #include <thread>
+#include <utility>
 
 namespace guestscope {
 
@@ -9,6 +11,8 @@ namespace {
 // What is asked for between two looks at the clock: about 5 ms at the stub's usual speed.
 constexpr std::size_t kStepBytes = 512 << 10;
 constexpr std::size_t kStepReads = 512;
+// How long the guest runs, at most, before it is held again for the rest of the same snapshot.
+constexpr std::chrono::milliseconds kMaxBreather{100};
 
 std::size_t step_length(std::span<const PhysRead> reads) {
   std::size_t bytes = 0;
@@ -18,10 +22,19 @@ std::size_t step_length(std::span<const PhysRead> reads) {
   return count;
 }
 
+void fail_all(std::span<PhysRead> reads, const Error& error) {
+  for (PhysRead& read : reads) read.error = error;
+}
+
 }  // namespace
 
-HeldGuest::HeldGuest(gdb::Client& client, std::chrono::milliseconds budget, PauseTotals& totals)
-    : client_(client), budget_(budget), totals_(totals), before_(client.counters()) {}
+HeldGuest::HeldGuest(gdb::Client& client, Limits limits, PauseTotals& totals,
+                     std::function<void()> before_running)
+    : client_(client),
+      limits_(limits),
+      totals_(totals),
+      before_running_(std::move(before_running)),
+      before_(client.counters()) {}
 
 Result<void> HeldGuest::begin(Clock::time_point since) {
   stopped_at_ = since == Clock::time_point{} ? Clock::now() : since;
@@ -30,6 +43,7 @@ Result<void> HeldGuest::begin(Clock::time_point since) {
 }
 
 Result<void> HeldGuest::resume() {
+  if (before_running_) std::exchange(before_running_, nullptr)();
   const bool held = client_.held();
   const Result<void> resumed = client_.resume();
   if (held) {
@@ -51,12 +65,17 @@ Result<void> HeldGuest::end() {
 }
 
 bool HeldGuest::over_budget() const {
-  return client_.held() && Clock::now() - stopped_at_ >= budget_;
+  return client_.held() && Clock::now() - stopped_at_ >= limits_.budget;
+}
+
+bool HeldGuest::out_of_time() {
+  expired_ = expired_ || limits_.cancelled || Clock::now() >= limits_.deadline;
+  return expired_;
 }
 
 Result<void> HeldGuest::let_run() {
   GS_CHECK(resume());
-  std::this_thread::sleep_for(budget_);
+  std::this_thread::sleep_for(std::min(limits_.budget, kMaxBreather));
   stopped_at_ = Clock::now();
   meta_.consistent = false;
   return client_.stop();
@@ -64,15 +83,16 @@ Result<void> HeldGuest::let_run() {
 
 void HeldGuest::read(std::span<PhysRead> reads) {
   while (!reads.empty()) {
-    if (over_budget()) {
-      if (const auto failed = let_run(); !failed) {
-        for (PhysRead& read : reads) read.error = failed.error();
-        return;
-      }
-    }
-    const std::size_t n = step_length(reads);
-    client_.read_physical(reads.first(n));
-    reads = reads.subspan(n);
+    if (out_of_time())
+      return fail_all(reads,
+                      {.code = ErrorCode::kTimeout, .message = "the snapshot took too long"});
+    if (over_budget())
+      if (const auto held = let_run(); !held) return fail_all(reads, held.error());
+    const auto step = reads.first(step_length(reads));
+    client_.read_physical(step);
+    for (const PhysRead& read : step)
+      missed_ram_ = missed_ram_ || (read.error && read.error->code == ErrorCode::kNotRam);
+    reads = reads.subspan(step.size());
   }
 }
 

@@ -13,13 +13,18 @@ namespace {
 constexpr std::size_t kMaxRequestBody = 64 << 10;
 constexpr time_t kReadTimeoutSeconds = 10;
 constexpr time_t kWriteTimeoutSeconds = 30;
+constexpr time_t kKeepAliveSeconds = 2;  // an idle connection holds a thread
 constexpr std::size_t kThreads = 16;
 
-void set_body(httplib::Response& response, Answer&& answer) {
+void set_body(const httplib::Request& request, httplib::Response& response, Answer&& answer) {
   response.status = answer.status;
   if (answer.retry_after) response.set_header("Retry-After", std::to_string(*answer.retry_after));
   if (answer.allow_get_only) response.set_header("Allow", "GET, HEAD");
   response.set_header("Cache-Control", "no-store");
+  // A range of a JSON text is no JSON, and the library would cut it out with status 200: it leaves
+  // streams alone.
+  if (!answer.stream && !request.ranges.empty())
+    answer.stream = [body = std::move(answer.body)](const WriteBody& write) { write(body); };
   if (!answer.stream) {
     response.set_content(std::move(answer.body), answer.content_type);
     return;
@@ -28,10 +33,17 @@ void set_body(httplib::Response& response, Answer&& answer) {
       answer.content_type,
       [stream = std::move(answer.stream)](std::size_t /*offset*/, httplib::DataSink& sink) {
         bool reading = true;
-        stream([&](std::string_view piece) {
-          reading = reading && sink.write(piece.data(), piece.size());
-          return reading;
-        });
+        try {
+          stream([&](std::string_view piece) {
+            reading = reading && sink.write(piece.data(), piece.size());
+            return reading;
+          });
+        } catch (const std::exception& error) {
+          // Headers are out: all that can be done is to end the connection, so that the client sees
+          // a cut answer.
+          spdlog::error("an answer was cut short: {}", error.what());
+          return false;
+        }
         if (reading) sink.done();
         return reading;
       });
@@ -46,11 +58,12 @@ Answer method_not_allowed(const std::string& method) {
 
 /// What the library itself answers (a request that cannot be parsed, is too large, …) becomes a
 /// problem as well.
-void explain_error(const httplib::Request& /*request*/, httplib::Response& response) {
+void explain_error(const httplib::Request& request, httplib::Response& response) {
   if (!response.body.empty() || response.content_provider_) return;
   const int status = response.status;
-  set_body(response, problem_answer(status, status < 500 ? "invalid_request" : "internal",
-                                    "The request failed", fmt::format("HTTP status {}", status)));
+  set_body(request, response,
+           problem_answer(status, status < 500 ? "invalid_request" : "internal",
+                          "The request failed", fmt::format("HTTP status {}", status)));
 }
 
 }  // namespace
@@ -75,12 +88,24 @@ HttpServer::HttpServer(const Api& api) : parts_(std::make_unique<Parts>()) {
     const int yes = 1;
     setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
   });
-  server.set_pre_routing_handler([&api](const httplib::Request& request,
-                                        httplib::Response& response) {
-    const bool reading = request.method == "GET" || request.method == "HEAD";
-    set_body(response, reading ? api.answer(request.target) : method_not_allowed(request.method));
-    return httplib::Server::HandlerResponse::Handled;
-  });
+  server.set_keep_alive_timeout(kKeepAliveSeconds);
+  server.set_pre_routing_handler(
+      [&api](const httplib::Request& request, httplib::Response& response) {
+        if (request.method != "GET" && request.method != "HEAD")
+          return httplib::Server::HandlerResponse::Unhandled;
+        set_body(request, response, api.answer(request.target));
+        return httplib::Server::HandlerResponse::Handled;
+      });
+  // Routed, so that the library reads their bodies, which would otherwise be taken for further
+  // requests.
+  const auto refuse = [](const httplib::Request& request, httplib::Response& response) {
+    set_body(request, response, method_not_allowed(request.method));
+  };
+  server.Post(".*", refuse)
+      .Put(".*", refuse)
+      .Patch(".*", refuse)
+      .Delete(".*", refuse)
+      .Options(".*", refuse);
   server.set_error_handler(explain_error);
 }
 

@@ -1,7 +1,7 @@
 #include "daemon/json_value.h"
 
+#include <algorithm>
 #include <cmath>
-#include <vector>
 
 #include "introspect/value.h"
 
@@ -9,58 +9,82 @@ namespace guestscope {
 
 namespace {
 
-/// Builds a Json from the events of a walk, which are well nested.
-class JsonBuilder final : public ValueVisitor {
+/// Writes text from the events of a walk, which are well nested: no tree, so that a value of a
+/// million elements costs its text and nothing more.
+class JsonText final : public ValueVisitor {
  public:
-  Json take() { return std::move(root_); }
+  JsonText(std::string& text, const OnDamage& on_damage) : text_(text), on_damage_(on_damage) {}
 
-  void begin_object() override { open(Json::object()); }
-  void key(std::string_view name) override { key_ = name; }
-  void end_object() override { open_.pop_back(); }
-  void begin_array() override { open(Json::array()); }
-  void end_array() override { open_.pop_back(); }
-  void boolean(bool value) override { put(value); }
-  void u64(std::uint64_t value) override { put(value); }
-  void s64(std::int64_t value) override { put(value); }
+  void begin_object() override { open('{'); }
+  void key(std::string_view name) override {
+    separate();
+    append_string(text_, name);
+    text_ += ':';
+    after_key_ = true;
+  }
+  void end_object() override { close('}'); }
+  void begin_array() override { open('['); }
+  void end_array() override { close(']'); }
+  void boolean(bool value) override { put(value ? "true" : "false"); }
+  void u64(std::uint64_t value) override { put(fmt::format_int(value)); }
+  void s64(std::int64_t value) override { put(fmt::format_int(value)); }
   void u128(std::uint64_t high, std::uint64_t low, bool is_signed) override {
     __extension__ using Wide = unsigned __int128;
     __extension__ using SignedWide = __int128;
     const Wide value = static_cast<Wide>(high) << 64 | low;
-    put(is_signed ? fmt::format("{}", static_cast<SignedWide>(value)) : fmt::format("{}", value));
+    string(is_signed ? fmt::format("{}", static_cast<SignedWide>(value))
+                     : fmt::format("{}", value));
   }
   void f64(double value) override {
     if (std::isfinite(value))
-      put(value);
+      put(Json(value).dump());
     else
-      put(fmt::format("{}", value));  // JSON has no word for these; null would mean "not readable"
+      string(
+          fmt::format("{}", value));  // JSON has no word for these; null would mean "not readable"
   }
-  void string(std::string_view text) override { put(std::string(text)); }
-  void pointer(GuestVirt address) override { put(fmt::format("{:#x}", address.value())); }
-  void hex(ByteSpan bytes) override { put(hex_bytes(bytes)); }
-  void null() override { put(nullptr); }
+  void string(std::string_view text) override {
+    separate();
+    append_string(text_, text);
+  }
+  void pointer(GuestVirt address) override { string(fmt::format("{:#x}", address.value())); }
+  void hex(ByteSpan bytes) override { string(hex_bytes(bytes)); }
+  void null() override { put("null"); }
+  void damaged(const Error& error) override {
+    null();
+    if (on_damage_) on_damage_(error);
+  }
 
  private:
-  Json* put(Json value) {
-    if (open_.empty()) {
-      root_ = std::move(value);
-      return &root_;
-    }
-    Json& parent = *open_.back();
-    if (parent.is_array()) {
-      parent.push_back(std::move(value));
-      return &parent.back();
-    }
-    Json& member = parent[key_];
-    member = std::move(value);
-    return &member;
+  void separate() {
+    if (!after_key_ && needs_comma_) text_ += ',';
+    after_key_ = false;
+    needs_comma_ = true;
   }
-  void open(Json empty) { open_.push_back(put(std::move(empty))); }
+  void put(std::string_view word) {
+    separate();
+    text_ += word;
+  }
+  void put(const fmt::format_int& number) { put(std::string_view(number.data(), number.size())); }
+  void open(char bracket) {
+    separate();
+    text_ += bracket;
+    needs_comma_ = false;
+  }
+  void close(char bracket) {
+    text_ += bracket;
+    needs_comma_ = true;
+  }
 
-  Json root_;
-  std::string key_;
-  std::vector<Json*>
-      open_;  // a parent gets no further members while a child is open, so these stay valid
+  std::string& text_;
+  const OnDamage& on_damage_;
+  bool needs_comma_ = false;
+  bool after_key_ = false;
 };
+
+bool is_plain(std::string_view text) {
+  return std::ranges::all_of(text,
+                             [](char c) { return c >= ' ' && c <= '~' && c != '"' && c != '\\'; });
+}
 
 }  // namespace
 
@@ -77,10 +101,20 @@ std::string hex_bytes(ByteSpan bytes) {
   return text;
 }
 
-Result<Json> typed_value(const Btf& btf, TypeId type, ByteSpan bytes) {
-  JsonBuilder builder;
-  GS_CHECK(visit_value(btf, type, bytes, builder));
-  return builder.take();
+Result<void> append_value(std::string& text, const Btf& btf, TypeId type, ByteSpan bytes,
+                          const OnDamage& on_damage) {
+  JsonText writer(text, on_damage);
+  return visit_value(btf, type, bytes, writer);
+}
+
+void append_string(std::string& text, std::string_view value) {
+  if (is_plain(value)) {
+    text += '"';
+    text += value;
+    text += '"';
+  } else {
+    text += dump_json(Json(std::string(value)));
+  }
 }
 
 std::string dump_json(const Json& json, int indent) {

@@ -6,6 +6,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <functional>
 #include <string>
 
 #include "arch/bytes.h"
@@ -20,9 +21,16 @@ std::string hex_address(std::uint64_t address);
 /// The bytes in memory order: "01000000".
 std::string hex_bytes(ByteSpan bytes);
 
-/// The value by its type. Pointers are hex strings, 128-bit numbers decimal strings: JSON numbers
-/// are read with 53 or 64 bits.
-Result<Json> typed_value(const Btf& btf, TypeId type, ByteSpan bytes);
+/// Told of parts of a value that make no sense; they stand as null in the text.
+using OnDamage = std::function<void(const Error&)>;
+
+/// Appends the value by its type as JSON text, always valid UTF-8. Pointers are hex strings,
+/// 128-bit numbers decimal strings: JSON numbers are read with 53 or 64 bits. On error nothing is
+/// appended.
+Result<void> append_value(std::string& text, const Btf& btf, TypeId type, ByteSpan bytes,
+                          const OnDamage& on_damage = {});
+/// Appends a JSON string; what is not UTF-8 in it is replaced.
+void append_string(std::string& text, std::string_view value);
 
 /// One line, always valid UTF-8; `indent` >= 0 for people.
 std::string dump_json(const Json& json, int indent = -1);

@@ -29,7 +29,7 @@ struct CommandLine {
   GuestText guest;
   std::string listen = "127.0.0.1:8080";
   std::string config;
-  std::string once;
+  std::optional<std::string> once;
   std::uint64_t wait_s = 60;
   std::string log_level = "info";
 };
@@ -130,10 +130,8 @@ Result<AppOptions> check(CommandLine line) {
     options.guests.push_back(std::move(config));
   }
   GS_ASSIGN(options.listen, parse_listen(line.listen));
-  if (!line.once.empty()) {
-    GS_CHECK(Request::parse(line.once));
-    options.once = line.once;
-  }
+  if (line.once) GS_CHECK(Request::parse(*line.once));
+  options.once = line.once;
   return options;
 }
 
@@ -164,6 +162,7 @@ ParsedCommandLine parse_command_line(int argc, const char* const* argv) {
   app.add_option("--config", line.config, "JSON file that names several guests");
   app.add_option("--once", line.once, "print the JSON of one path (/maps) and exit");
   app.add_option("--wait", line.wait_s, "with --once: seconds to wait for readiness")
+      ->check(CLI::Range(0, 86400))
       ->capture_default_str();
   app.add_option("--log-level", line.log_level, "trace, debug, info, warn, error or off")
       ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error", "off"}))

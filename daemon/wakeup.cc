@@ -4,7 +4,9 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <climits>
 #include <cstdint>
 #include <system_error>
 
@@ -25,7 +27,10 @@ void Wakeup::signal() {
 bool Wakeup::wait(int other_fd, std::optional<std::chrono::milliseconds> timeout) {
   std::array<pollfd, 2> fds = {{{.fd = fd_, .events = POLLIN, .revents = 0},
                                 {.fd = other_fd, .events = POLLIN, .revents = 0}}};
-  const int n = poll(fds.data(), fds.size(), timeout ? static_cast<int>(timeout->count()) : -1);
+  // A time that is over already is no wait at all; poll() would take a negative one for "for ever".
+  const int ms =
+      timeout ? static_cast<int>(std::clamp<std::int64_t>(timeout->count(), 0, INT_MAX)) : -1;
+  const int n = poll(fds.data(), fds.size(), ms);
   if (n > 0 && fds[0].revents != 0) {
     std::uint64_t count = 0;
     [[maybe_unused]] const auto got = read(fd_, &count, sizeof count);

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "introspect/limits.h"
-
 namespace guestscope {
 
 std::vector<unsigned> PerCpuOffsets::possible_cpus() const {
@@ -70,8 +68,7 @@ Result<PerCpuOffsets> try_init_per_cpu_offsets(PhysMemory& memory, const KernelM
   const PerCpuModel& per_cpu = *model.per_cpu;
   GS_ASSIGN(KernelLocation location, locate_kernel(memory, model, registers.load()));
   KernelMemory kernel(memory, *location.regime, location.linear);
-  const std::size_t mask_bytes = std::min<std::size_t>(per_cpu.mask_bytes, kMaxCpus / 8);
-  GS_ASSIGN(const Bytes mask, kernel.read_bytes(location.at(per_cpu.possible), mask_bytes));
+  GS_ASSIGN(const Bytes mask, kernel.read_bytes(location.at(per_cpu.possible), per_cpu.mask_bytes));
   const std::vector<unsigned> possible = cpus_in_mask(mask);
   if (possible.empty())
     return fail(ErrorCode::kNotReady, "the kernel has not counted its CPUs yet");

@@ -13,9 +13,9 @@ namespace {
 constexpr std::size_t kPageBytes = 4096;
 
 /// Reads `into` from `at` page by page, so that one missing page costs only what lies in it; calls
-/// `failed` with the range of each part that is missing.
+/// `failed` with the range of each part that is missing. False when nothing at all could be read.
 template <typename Failed>
-void read_pages(KernelMemory& memory, GuestVirt at, std::span<std::byte> into, Failed failed) {
+bool read_pages(KernelMemory& memory, GuestVirt at, std::span<std::byte> into, Failed failed) {
   std::vector<VirtRead> reads;
   for (std::size_t done = 0; done < into.size();) {
     const GuestVirt address = at.wrapping_add(done);
@@ -25,10 +25,14 @@ void read_pages(KernelMemory& memory, GuestVirt at, std::span<std::byte> into, F
     done += size;
   }
   memory.read(reads);
-  for (VirtRead& read : reads)
-    if (read.error)
-      failed(static_cast<std::size_t>(read.into.data() - into.data()), read.into.size(),
-             std::move(*read.error));
+  std::size_t failures = 0;
+  for (VirtRead& read : reads) {
+    if (!read.error) continue;
+    ++failures;
+    failed(static_cast<std::size_t>(read.into.data() - into.data()), read.into.size(),
+           std::move(*read.error));
+  }
+  return failures < reads.size();
 }
 
 void read_elements(KernelMemory& memory, GuestVirt values, std::size_t count, std::size_t stride,
@@ -37,14 +41,17 @@ void read_elements(KernelMemory& memory, GuestVirt values, std::size_t count, st
   for (std::size_t first = 0; first < count; first += step) {
     const std::size_t n = std::min(step, count - first);
     if (!builder.has_room(n)) return;
-    read_pages(memory, values.wrapping_add(first * stride), builder.append(n),
-               [&](std::size_t offset, std::size_t size, Error error) {
-                 const std::size_t from = first + offset / stride;
-                 const std::size_t to = first + (offset + size - 1) / stride;
-                 builder.problems().add(fmt::format("entries[{}]", from), std::move(error));
-                 for (std::size_t element = from; element <= to; ++element)
-                   builder.unreadable(element, 0);
-               });
+    const bool some =
+        read_pages(memory, values.wrapping_add(first * stride), builder.append(n),
+                   [&](std::size_t offset, std::size_t size, Error error) {
+                     const std::size_t from = first + offset / stride;
+                     const std::size_t to = first + (offset + size - 1) / stride;
+                     builder.problems().add(fmt::format("entries[{}]", from), std::move(error));
+                     for (std::size_t element = from; element <= to; ++element)
+                       builder.unreadable(element, 0);
+                   });
+    if (!some)
+      return;  // the problems say from where on; a real array does not end in a hole of this size
   }
 }
 
@@ -56,15 +63,18 @@ void read_per_cpu_elements(MapReadContext& context, GuestVirt table, std::size_t
     const std::size_t n = std::min(step, count - first);
     if (!builder.has_room(n)) return;
     Bytes raw(n * 8);
-    read_pages(context.memory, table.wrapping_add(first * 8), raw,
-               [&](std::size_t offset, std::size_t, Error error) {
-                 builder.problems().add(fmt::format("entries[{}]", first + offset / 8),
-                                        std::move(error));
-               });
+    const bool some = read_pages(
+        context.memory, table.wrapping_add(first * 8), raw,
+        [&](std::size_t offset, std::size_t, Error error) {
+          builder.problems().add(fmt::format("entries[{}]", first + offset / 8), std::move(error));
+        });
+    if (!some) return;
     std::vector<GuestVirt> pointers(n);
     for (std::size_t i = 0; i < n; ++i) pointers[i] = GuestVirt(load_le(raw.data() + i * 8, 8));
     builder.append(n);
-    read_per_cpu_values(context, first, pointers, stride, builder);
+    read_per_cpu_values(
+        context, first, pointers, stride,
+        [&](std::size_t i) { return fmt::format("entries[{}]", first + i); }, builder);
   }
 }
 

@@ -45,7 +45,7 @@ void read_btf_ids(KernelMemory& memory, const BtfObjectModel& model, MapList& li
     if (object)
       map.btf_id = object->u64(BtfObjectModel::kId);
     else
-      list.problems.add(fmt::format("maps[{}].btf_id", i), object.error());
+      list.problems.add(fmt::format("maps with id {}.btf_id", map.id), object.error());
   }
 }
 

@@ -5,7 +5,6 @@
 #pragma once
 
 #include <memory>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -69,13 +68,14 @@ class MapContents {
   std::size_t count_ = 0;
   Bytes records_;
   std::optional<std::vector<std::uint32_t>> order_;  // empty: as stored
-  std::set<std::size_t> unreadable_;                 // record * cells + cell
+  std::vector<bool> unreadable_;  // record * cells + cell; shorter when the rest is readable
 };
 
 struct MapReadContext {
   KernelMemory& memory;
   const MapModel& model;
   BtfCache& types;
+  std::size_t& budget;  ///< bytes that this answer may still hold (kMaxContentBytes at first)
   const PerCpuOffsets* per_cpu = nullptr;  ///< needed for per-CPU maps only
 };
 

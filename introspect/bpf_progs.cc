@@ -1,8 +1,9 @@
 #include "introspect/bpf_progs.h"
 
-#include <unordered_map>
+#include <algorithm>
 
 #include "introspect/idr.h"
+#include "introspect/limits.h"
 #include "introspect/struct_batch.h"
 
 namespace guestscope {
@@ -48,23 +49,31 @@ class ProgReader {
   ProgReader(KernelMemory& memory, const ProgModel& model, const PerCpuOffsets& per_cpu)
       : memory_(memory), model_(model), per_cpu_(per_cpu) {}
 
-  /// Each step is one exchange for all programs together.
-  ProgList read(const std::vector<IdrEntry>& entries, Problems problems) {
+  /// Each step is one exchange for all programs of a part, which for a real guest is all there are.
+  ProgList read(std::span<const IdrEntry> entries, Problems problems) {
     list_.problems = std::move(problems);
+    const std::size_t cpus = std::max<std::size_t>(1, per_cpu_.possible_cpus().size());
+    const std::size_t part = std::clamp<std::size_t>(kStatsPerStep / cpus, 1, kProgStep);
+    for (; !entries.empty(); entries = entries.subspan(std::min(part, entries.size())))
+      read_part(entries.first(std::min(part, entries.size())));
+    return std::move(list_);
+  }
+
+ private:
+  void read_part(std::span<const IdrEntry> entries) {
+    progs_.clear();
     read_programs(entries);
     read_aux();
     read_referenced();
     read_pointees();
     for (Pending& prog : progs_) list_.progs.push_back(std::move(prog.info));
-    return std::move(list_);
   }
 
- private:
   void problem(const Pending& prog, std::string_view field, Error error) {
     list_.problems.add(fmt::format("progs with id {}.{}", prog.info.id, field), std::move(error));
   }
 
-  void read_programs(const std::vector<IdrEntry>& entries) {
+  void read_programs(std::span<const IdrEntry> entries) {
     StructBatch batch(model_.prog);
     for (const IdrEntry& entry : entries) batch.add(entry.pointer);
     batch.read(memory_);
@@ -108,9 +117,11 @@ class ProgReader {
   }
 
   void take_aux(Pending& prog, const StructView& aux) {
+    prog.info.details_read = true;
     prog.info.name = std::string(aux.text(Aux::kName));
     prog.info.loaded_at_ns = aux.u64(Aux::kLoadTime);
     if (aux.has(Aux::kVerifiedInsns)) prog.info.verified_insns = aux.u64(Aux::kVerifiedInsns);
+    if (aux.has(Aux::kAuxStats)) prog.stats = aux.pointer(Aux::kAuxStats);
     prog.user = aux.pointer(Aux::kUser);
     prog.btf = aux.pointer(Aux::kBtf);
     prog.maps = aux.pointer(Aux::kUsedMaps);
@@ -135,8 +146,8 @@ class ProgReader {
       tables.add(prog.function_count == 0 ? GuestVirt() : prog.functions, prog.function_count * 8);
     }
     tables.read(memory_);
-    map_pointers_.resize(progs_.size());
-    function_pointers_.resize(progs_.size());
+    map_pointers_.assign(progs_.size(), {});
+    function_pointers_.assign(progs_.size(), {});
     for (std::size_t i = 0; i < progs_.size(); ++i) {
       if (progs_[i].map_count != 0)
         map_pointers_[i] = pointers(progs_[i], "map_ids", tables[2 * i]);

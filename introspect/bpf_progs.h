@@ -34,6 +34,7 @@ struct ProgInfo {
   std::optional<std::uint64_t> uid{};
   std::uint64_t btf_id = 0;  ///< 0: none
   std::vector<std::uint64_t> map_ids{};
+  bool details_read = false;  ///< else only address, type, tag and sizes are known
   /// Counters of each possible CPU; empty when they could not be read (see problems).
   std::vector<std::pair<unsigned, ProgRun>> per_cpu{};
   bool has_misses = false;  ///< this kernel counts recursion misses

@@ -2,13 +2,16 @@
 // introspect/.
 #pragma once
 
+#include <functional>
+
 #include "introspect/bpf_maps.h"
 
 namespace guestscope {
 
 class ContentsBuilder {
  public:
-  explicit ContentsBuilder(const MapInfo& map) {
+  /// `budget`: bytes that this answer may still hold; what is appended is taken from it.
+  ContentsBuilder(const MapInfo& map, std::size_t& budget) : budget_(budget) {
     contents_.key_size = map.key_size;
     contents_.value_size = map.value_size;
   }
@@ -32,7 +35,9 @@ class ContentsBuilder {
   std::span<std::byte> key_of(std::size_t record);
   std::span<std::byte> value_of(std::size_t record, std::size_t cell);
   void unreadable(std::size_t record, std::size_t cell) {
-    contents_.unreadable_.insert(record * contents_.cells() + cell);
+    const std::size_t index = record * contents_.cells() + cell;
+    if (contents_.unreadable_.size() <= index) contents_.unreadable_.resize(index + 1);
+    contents_.unreadable_[index] = true;
   }
   /// The order in which records are listed, by their place.
   void set_order(std::vector<std::uint32_t> order) { contents_.order_ = std::move(order); }
@@ -41,6 +46,7 @@ class ContentsBuilder {
   MapContents finish() { return std::move(contents_); }
 
  private:
+  std::size_t& budget_;
   MapContents contents_;
 };
 
@@ -54,8 +60,10 @@ Result<void> read_hash(MapReadContext& context, const MapInfo& map, bool per_cpu
                        ContentsBuilder& builder);
 
 /// One value of each CPU of each given record, from the per-CPU pointer that belongs to it.
+/// `where(i)` names the i-th of them for problems.
 void read_per_cpu_values(MapReadContext& context, std::size_t first_record,
                          std::span<const GuestVirt> pointers, std::size_t value_size,
+                         const std::function<std::string(std::size_t)>& where,
                          ContentsBuilder& builder);
 
 }  // namespace guestscope

@@ -7,7 +7,12 @@ namespace guestscope {
 namespace {
 
 Error why_not(const AccessorStatus& status, std::string_view what) {
-  if (status.last_error) return *status.last_error;
+  if (status.last_error) {
+    // Whatever the attempt ran into, for the one who asks it means "not yet" unless it is for good.
+    Error error = *status.last_error;
+    if (is_transient(error.code)) error.code = ErrorCode::kNotReady;
+    return error;
+  }
   return {.code = ErrorCode::kNotReady,
           .message = fmt::format("no attempt to find the {} yet", what)};
 }
@@ -21,6 +26,11 @@ bool is_mismatch(const AccessorStatus& status) {
 bool KernelSummary::ready() const {
   return maps.state == AccessorState::kReady && progs.state == AccessorState::kReady &&
          per_cpu.state == AccessorState::kReady;
+}
+
+bool KernelSummary::settled() const {
+  return maps.state != AccessorState::kWaiting && progs.state != AccessorState::kWaiting &&
+         per_cpu.state != AccessorState::kWaiting;
 }
 
 GuestKernel::GuestKernel(std::shared_ptr<const KernelModel> model, Warn warn)
@@ -55,15 +65,24 @@ void GuestKernel::reset_accessors() {
 
 void GuestKernel::forget() { reset_accessors(); }
 
-bool GuestKernel::same_boot(PhysMemory& memory) {
+bool GuestKernel::same_boot(PhysMemory& memory, const OtherRegisters& others) {
+  const KernelLocation* known = location();
+  if (known != nullptr) {
+    if (is_still_there(memory, *model_, *known, registers_.load())) return true;
+    for (const PagingRegisters& other : others ? others() : std::vector<PagingRegisters>()) {
+      if (!is_still_there(memory, *model_, *known, other)) continue;
+      registers_.store(other);
+      return true;
+    }
+  }
   const auto found = locate_kernel(memory, *model_, registers_.load());
-  if (const KernelLocation* known = location()) return found && found->same_boot(*known);
+  if (known != nullptr) return found && found->same_boot(*known);
   return !mismatched() || (!found && found.error().code == ErrorCode::kMismatch);
 }
 
-void GuestKernel::refresh(PhysMemory& memory) {
+void GuestKernel::refresh(PhysMemory& memory, const OtherRegisters& others) {
   ReadCache cache(memory);
-  if ((location() != nullptr || mismatched()) && !same_boot(cache)) reset_accessors();
+  if ((location() != nullptr || mismatched()) && !same_boot(cache, others)) reset_accessors();
 
   const auto attempt = [&](auto& accessor, std::string_view name, auto try_init) {
     if (accessor.attempt([&] { return try_init(cache, *model_, registers_); }))
@@ -79,6 +98,7 @@ void GuestKernel::refresh(PhysMemory& memory) {
     ++boots_;
     last_boot_ = *now;
   }
+  if (now->canary == 0) types_.clear();  // nothing tells whether an id is still of this boot
   read_live(cache);
 }
 
@@ -87,13 +107,17 @@ void GuestKernel::read_live(PhysMemory& memory) {
   KernelMemory reader(memory, *kernel.regime, kernel.linear);
   online_cpus_.reset();
   boot_stage_.reset();
-  if (model_->per_cpu)
-    if (const auto online = read_online_cpus(reader, *model_->per_cpu, kernel))
-      online_cpus_ = online->size();
   const BootModel& boot = *model_->boot;
-  if (boot.system_state)
-    if (const auto state = reader.read_number(kernel.at(*boot.system_state), 4))
-      boot_stage_ = boot.system_states.name_or_number(*state, "state");
+  ReadBatch batch;
+  const auto online = model_->per_cpu ? std::optional(batch.add(kernel.at(model_->per_cpu->online),
+                                                                model_->per_cpu->mask_bytes))
+                                      : std::nullopt;
+  const auto state =
+      boot.system_state ? std::optional(batch.add(kernel.at(*boot.system_state), 4)) : std::nullopt;
+  batch.read(reader);
+  if (online && batch[*online]) online_cpus_ = cpus_in_mask(*batch[*online]).size();
+  if (state && batch[*state])
+    boot_stage_ = boot.system_states.name_or_number(load_le(batch[*state]->data(), 4), "state");
 }
 
 KernelSummary GuestKernel::summary() const {
@@ -116,12 +140,16 @@ Result<MapList> GuestKernel::maps(PhysMemory& memory) {
   return read_maps(reader, *model_->maps, *accessor);
 }
 
-Result<MapContents> GuestKernel::map_contents(PhysMemory& memory, const MapInfo& map) {
+Result<MapContents> GuestKernel::map_contents(PhysMemory& memory, const MapInfo& map,
+                                              std::size_t& budget) {
   const MapAccessor* accessor = maps_.get();
   if (accessor == nullptr) return std::unexpected(why_not(maps_.status(), "maps"));
   KernelMemory reader(memory, *accessor->location.regime, accessor->location.linear);
-  MapReadContext context{
-      .memory = reader, .model = *model_->maps, .types = types_, .per_cpu = per_cpu_.get()};
+  MapReadContext context{.memory = reader,
+                         .model = *model_->maps,
+                         .types = types_,
+                         .budget = budget,
+                         .per_cpu = per_cpu_.get()};
   return read_map_contents(context, map);
 }
 

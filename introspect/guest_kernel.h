@@ -32,6 +32,8 @@ struct KernelSummary {
   std::uint64_t boots = 0;  ///< kernels seen booting on this guest
 
   bool ready() const;
+  /// No accessor waits any more: each is ready or has failed for good.
+  bool settled() const;
 };
 
 class GuestKernel {
@@ -45,7 +47,11 @@ class GuestKernel {
 
   /// First checks that the boot which filled the accessors is still the one that runs, then
   /// attempts what is not filled.
-  void refresh(PhysMemory& memory);
+  /// `others`: registers of the other vCPUs, asked for only when those in registers() do not lead
+  /// to the known kernel (in firmware's management mode, or while a guest of the guest runs, a vCPU
+  /// has other page tables).
+  using OtherRegisters = std::function<std::vector<PagingRegisters>()>;
+  void refresh(PhysMemory& memory, const OtherRegisters& others = {});
   /// True while some accessor may still become ready by trying again.
   bool wants_attempt() const;
   /// Some accessor failed because the guest runs another kernel than the file's: only a reboot can
@@ -62,12 +68,13 @@ class GuestKernel {
   // kNotReady, kUnsupported or kMismatch as the accessor that is needed; its attempts are in
   // summary().
   Result<MapList> maps(PhysMemory& memory);
-  Result<MapContents> map_contents(PhysMemory& memory, const MapInfo& map);
+  /// `budget`: bytes that the answer may still hold; what this map takes is subtracted.
+  Result<MapContents> map_contents(PhysMemory& memory, const MapInfo& map, std::size_t& budget);
   Result<ProgList> progs(PhysMemory& memory);
   Result<RunQueueList> run_queues(PhysMemory& memory);
 
  private:
-  bool same_boot(PhysMemory& memory);
+  bool same_boot(PhysMemory& memory, const OtherRegisters& others);
   void reset_accessors();
   void read_live(PhysMemory& memory);
   const KernelLocation* location() const;

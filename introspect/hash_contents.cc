@@ -98,10 +98,14 @@ class HashWalk {
   }
 
   void read_step(std::span<Chain> chains, std::vector<Chain>& rest) {
-    if (!builder_.has_room(chains.size()) || owners_.size() > map_.max_entries * 2 + kMaxCpus) {
+    full_ = !builder_.has_room(chains.size());
+    if (!full_ && owners_.size() > map_.max_entries * 2 + kMaxCpus) {
       full_ = true;
-      return;
+      builder_.problems().add(
+          "entries", {.code = ErrorCode::kCorrupt,
+                      .message = "far more elements than max_entries: the rest is left out"});
     }
+    if (full_) return;
     ReadBatch batch;
     batch.reserve(chains.size());
     for (const Chain& chain : chains) batch.add(GuestVirt(chain.next), elem_bytes_);
@@ -115,7 +119,11 @@ class HashWalk {
       else
         take(chains[i], *element, pointers, rest);
     }
-    if (per_cpu_) read_per_cpu_values(context_, first_record, pointers, map_.value_size, builder_);
+    if (per_cpu_)
+      read_per_cpu_values(
+          context_, first_record, pointers, map_.value_size,
+          [&](std::size_t i) { return fmt::format("bucket {}", owners_[first_record + i].bucket); },
+          builder_);
   }
 
   void take(Chain chain, ByteSpan element, std::vector<GuestVirt>& pointers,

@@ -58,8 +58,12 @@ class IdrWalk {
                            .path = {},
                            .address = node.value()});
       next_.push_back({.node = node, .first_id = id, .shift = shift});
-    } else if (!is_internal(entry) && entries_.size() < kMaxIdrEntries) {
-      entries_.push_back({.id = id, .pointer = GuestVirt(entry)});
+    } else if (!is_internal(entry)) {
+      if (entries_.size() == kMaxIdrEntries && !std::exchange(full_, true))
+        report(id,
+               {.code = ErrorCode::kUnsupported,
+                .message = fmt::format("more than {} ids: the rest is left out", kMaxIdrEntries)});
+      if (!full_) entries_.push_back({.id = id, .pointer = GuestVirt(entry)});
     }
   }
 
@@ -113,6 +117,7 @@ class IdrWalk {
   std::vector<NodeTask> next_;
   std::vector<IdrEntry> entries_;
   std::unordered_set<std::uint64_t> seen_;
+  bool full_ = false;
 };
 
 }  // namespace

@@ -224,4 +224,32 @@ Result<KernelLocation> locate_kernel(PhysMemory& memory, const KernelModel& mode
   return std::unexpected(std::move(*error));
 }
 
+bool is_still_there(PhysMemory& memory, const KernelModel& model, const KernelLocation& known,
+                    const PagingRegisters& registers) {
+  if (!registers.paging_enabled() || !registers.long_mode() || known.canary == 0) return false;
+  const PagingLevel top = known.regime->levels().front();
+  const std::uint64_t entry_offset =
+      (known.text_base.value() >> top.shift & ((std::uint64_t{1} << top.index_bits) - 1)) * 8;
+  const std::uint64_t canary_offset = *model.boot->boot_canary - model.boot->text;
+  std::vector<std::uint64_t> addresses = {known.root.value() + entry_offset,
+                                          known.linear.front().phys.value() + canary_offset};
+  for (const GuestPhys root : registers.root_candidates())
+    addresses.push_back(root.value() + entry_offset);
+
+  std::vector<std::array<std::byte, 8>> words(addresses.size());
+  std::vector<PhysRead> reads;
+  for (std::size_t i = 0; i < addresses.size(); ++i)
+    reads.push_back({.address = GuestPhys(addresses[i]), .into = words[i]});
+  memory.read(reads);
+  const auto word = [&](std::size_t i) { return load_le(words[i].data(), 8); };
+  if (reads[0].error || reads[1].error || word(1) != known.canary) return false;
+  const TableEntry own = known.regime->decode(0, word(0));
+  for (std::size_t i = 2; i < reads.size(); ++i)
+    if (!reads[i].error && own.kind == TableEntry::Kind::kTable &&
+        known.regime->decode(0, word(i)).kind == own.kind &&
+        known.regime->decode(0, word(i)).target == own.target)
+      return true;
+  return false;
+}
+
 }  // namespace guestscope

@@ -74,4 +74,10 @@ struct KernelLocation {
 Result<KernelLocation> locate_kernel(PhysMemory& memory, const KernelModel& model,
                                      const PagingRegisters& registers);
 
+/// Whether the boot that `known` was found in still runs, in one exchange: the page tables in use
+/// map the image through the kernel's own entry, and the boot's random number is still in its
+/// place. False means that it has to be located again; so does a kernel without such a number.
+bool is_still_there(PhysMemory& memory, const KernelModel& model, const KernelLocation& known,
+                    const PagingRegisters& registers);
+
 }  // namespace guestscope

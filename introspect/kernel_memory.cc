@@ -8,6 +8,8 @@ namespace {
 
 // Pieces outside the linear ranges end at borders of the smallest page of any supported processor.
 constexpr std::uint64_t kSmallestPage = 4096;
+// So that whoever holds the guest meanwhile can look at the clock inside a long read, too.
+constexpr std::uint64_t kMaxPiece = 64 << 10;
 
 Error unmapped(GuestVirt address, const Hole& hole) {
   return {.code = ErrorCode::kNotMapped,
@@ -53,7 +55,8 @@ std::vector<KernelMemory::Piece> KernelMemory::split(std::span<VirtRead> reads) 
     for (std::size_t done = 0; done < request.into.size();) {
       const GuestVirt at = request.address.wrapping_add(done);
       const auto linear = linear_at(at);
-      const std::uint64_t run = linear ? linear->size : at.bytes_to_boundary(kSmallestPage);
+      const std::uint64_t run =
+          linear ? std::min(linear->size, kMaxPiece) : at.bytes_to_boundary(kSmallestPage);
       const std::size_t size = std::min<std::uint64_t>(run, request.into.size() - done);
       pieces.push_back({.owner = &request,
                         .address = at,

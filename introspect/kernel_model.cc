@@ -1,5 +1,9 @@
 #include "introspect/kernel_model.h"
 
+#include <algorithm>
+
+#include "introspect/limits.h"
+
 namespace guestscope {
 
 namespace {
@@ -28,8 +32,8 @@ constexpr FieldNeed kHtabFields[] = {{"buckets"}, {"n_buckets"}};
 constexpr FieldNeed kBucketFields[] = {{"head.first"}};
 constexpr FieldNeed kElemFields[] = {{"hash_node.next"}, {"key"}};
 
-constexpr FieldNeed kProgFields[] = {{"type"},       {"jited"}, {"len"}, {"jited_len"},
-                                     {"tag|digest"}, {"stats"}, {"aux"}};
+constexpr FieldNeed kProgFields[] = {
+    {"type"}, {"jited"}, {"len"}, {"jited_len"}, {"tag|digest"}, {"stats", kOptional}, {"aux"}};
 constexpr FieldNeed kAuxFields[] = {{"id"},
                                     {"used_map_cnt"},
                                     {"used_maps"},
@@ -40,7 +44,8 @@ constexpr FieldNeed kAuxFields[] = {{"id"},
                                     {"btf"},
                                     {"func_cnt"},
                                     {"func"},
-                                    {"refcnt.counter|refcnt"}};
+                                    {"refcnt.counter|refcnt"},
+                                    {"stats", kOptional}};
 constexpr FieldNeed kStatsFields[] = {{"cnt"}, {"nsecs"}, {"misses", kOptional}};
 constexpr FieldNeed kUserFields[] = {{"uid.val|uid"}};
 constexpr FieldNeed kMapIdFields[] = {{"id"}};
@@ -143,8 +148,10 @@ Result<ProgModel> bind_progs(const KernelFile& file) {
   GS_ASSIGN(model.btf, bind_btf_object(btf));
   GS_ASSIGN(model.prog, StructLayout::bind(btf, "bpf_prog", kProgFields));
   GS_ASSIGN(model.aux, StructLayout::bind(btf, "bpf_prog_aux", kAuxFields));
-  GS_ASSIGN(model.stats,
-            StructLayout::bind(btf, model.prog.pointee(ProgModel::kStats), kStatsFields));
+  // The counters moved from the auxiliary data to the program around 5.12.
+  if (!model.prog[ProgModel::kStats].present && !model.aux[ProgModel::kAuxStats].present)
+    return fail(ErrorCode::kUnsupported, "neither struct bpf_prog nor bpf_prog_aux has stats");
+  GS_ASSIGN(model.stats, StructLayout::bind(btf, "bpf_prog_stats", kStatsFields));
   GS_ASSIGN(model.user, StructLayout::bind(btf, "user_struct", kUserFields));
   GS_ASSIGN(model.map, StructLayout::bind(btf, "bpf_map", kMapIdFields));
   GS_ASSIGN(model.key, StructLayout::bind(btf, "static_key_false", kStaticKeyFields));
@@ -160,7 +167,8 @@ Result<PerCpuModel> bind_per_cpu(const KernelFile& file) {
   GS_ASSIGN(model.online, symbols.require("__cpu_online_mask"));
   const auto mask = file.btf().find(BtfKind::kStruct, "cpumask");
   if (!mask) return fail(ErrorCode::kUnsupported, "the kernel's types have no struct cpumask");
-  GS_ASSIGN(model.mask_bytes, file.btf().size_of(*mask));
+  GS_ASSIGN(const std::uint64_t mask_bytes, file.btf().size_of(*mask));
+  model.mask_bytes = std::min<std::uint64_t>(mask_bytes, kMaxCpus / 8);
   model.unset_offset = optional_symbol(file, "__per_cpu_load");
   return model;
 }

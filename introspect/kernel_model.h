@@ -97,6 +97,7 @@ struct ProgModel {
     kFuncCount,
     kFuncs,
     kRefcount,
+    kAuxStats,
   };
   enum Stats : std::size_t { kRuns, kNanoseconds, kMisses };
   enum User : std::size_t { kUid };
@@ -119,7 +120,7 @@ struct PerCpuModel {
   std::uint64_t offsets = 0;  ///< __per_cpu_offset[]
   std::uint64_t possible = 0;
   std::uint64_t online = 0;
-  std::uint64_t mask_bytes = 0;  ///< sizeof(struct cpumask)
+  std::size_t mask_bytes = 0;  ///< sizeof(struct cpumask)
   std::optional<std::uint64_t>
       unset_offset;  ///< __per_cpu_load: what an unset slot holds on some kernels
 };

@@ -28,20 +28,23 @@ inline constexpr std::size_t kBannerSearchStep = 64U << 10;
 /// CPUs: the largest NR_CPUS that a kernel can be built with is 8192.
 inline constexpr std::size_t kMaxCpus = 8192;
 /// Entries of an IDR, and inner nodes of its tree: maps and programs are limited by their own ids.
-inline constexpr std::size_t kMaxIdrEntries = 1U << 20;
-inline constexpr std::size_t kMaxIdrNodes = 1U << 17;
+inline constexpr std::size_t kMaxIdrEntries = 1U << 16;
+inline constexpr std::size_t kMaxIdrNodes = 1U << 14;
 /// Ids that one program may name (used maps) or functions that it may have. The verifier allows 64
 /// maps and 256 functions.
-inline constexpr std::size_t kMaxProgMaps = 1024;
-inline constexpr std::size_t kMaxProgFunctions = 4096;
+inline constexpr std::size_t kMaxProgMaps = 256;
+inline constexpr std::size_t kMaxProgFunctions = 512;
+/// Programs that are read together: so many, or fewer when there are many CPUs.
+inline constexpr std::size_t kProgStep = 512;
+inline constexpr std::size_t kStatsPerStep = 16384;
 
 // --- map contents ---
 
 /// One key or value. The kernel accepts values of almost 2 GB in arrays; real ones have kilobytes.
 inline constexpr std::size_t kMaxKeyBytes = 64U << 10;
 inline constexpr std::size_t kMaxValueBytes = 64U << 20;
-/// Keys and values of one answer.
-inline constexpr std::size_t kMaxContentBytes = 512U << 20;
+/// Keys and values of one answer, however many maps are in it.
+inline constexpr std::size_t kMaxContentBytes = 256U << 20;
 /// What one exchange asks for at most while contents are read: memory is bounded by this plus what
 /// was really read.
 inline constexpr std::size_t kContentStepBytes = 1U << 20;

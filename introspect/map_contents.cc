@@ -14,7 +14,8 @@ ByteSpan MapContents::key(std::size_t record) const {
 }
 
 std::optional<ByteSpan> MapContents::value(std::size_t record, std::size_t cell) const {
-  if (unreadable_.contains(place(record) * cells() + cell)) return std::nullopt;
+  const std::size_t index = place(record) * cells() + cell;
+  if (index < unreadable_.size() && unreadable_[index]) return std::nullopt;
   const std::size_t record_bytes = key_stride_ + value_stride_ * cells();
   return ByteSpan(records_).subspan(
       place(record) * record_bytes + key_stride_ + cell * value_stride_, value_size);
@@ -34,6 +35,7 @@ bool ContentsBuilder::has_room(std::size_t more) {
 std::span<std::byte> ContentsBuilder::append(std::size_t n) {
   const std::size_t before = contents_.records_.size();
   contents_.records_.resize(before + n * record_bytes());
+  budget_ -= std::min(budget_, n * record_bytes());
   contents_.count_ += n;
   return std::span(contents_.records_).subspan(before);
 }
@@ -50,6 +52,7 @@ std::span<std::byte> ContentsBuilder::value_of(std::size_t record, std::size_t c
 
 void read_per_cpu_values(MapReadContext& context, std::size_t first_record,
                          std::span<const GuestVirt> pointers, std::size_t value_size,
+                         const std::function<std::string(std::size_t)>& where,
                          ContentsBuilder& builder) {
   const std::vector<unsigned> cpus = context.per_cpu->possible_cpus();
   std::vector<VirtRead> reads;
@@ -69,8 +72,9 @@ void read_per_cpu_values(MapReadContext& context, std::size_t first_record,
   for (std::size_t i = 0; i < reads.size(); ++i) {
     if (!reads[i].error) continue;
     builder.unreadable(owners[i].first, owners[i].second);
-    builder.problems().add(fmt::format("entries[{}].values[{}]", owners[i].first, owners[i].second),
-                           std::move(*reads[i].error));
+    builder.problems().add(
+        fmt::format("{}.values[{}]", where(owners[i].first - first_record), owners[i].second),
+        std::move(*reads[i].error));
   }
 }
 
@@ -119,7 +123,7 @@ Result<MapContents> read_map_contents(MapReadContext& context, const MapInfo& ma
   GS_CHECK(check_sizes(map));
   if (kind->per_cpu && context.per_cpu == nullptr)
     return fail(ErrorCode::kNotReady, "the per-CPU offsets are not ready");
-  ContentsBuilder builder(map);
+  ContentsBuilder builder(map, context.budget);
   if (kind->per_cpu) builder.set_cpus(context.per_cpu->possible_cpus());
   GS_CHECK(kind->read(context, map, kind->per_cpu, builder));
   MapContents contents = builder.finish();

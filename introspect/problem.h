@@ -23,6 +23,10 @@ class Problems {
     else
       ++left_out_;
   }
+  void add_all(const Problems& other) {
+    for (const Problem& problem : other.list_) add(problem.at, problem.error);
+    left_out_ += other.left_out_;
+  }
   bool empty() const { return list_.empty(); }
   const std::vector<Problem>& list() const { return list_; }
   std::size_t left_out() const { return left_out_; }

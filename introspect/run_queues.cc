@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "introspect/limits.h"
 #include "introspect/struct_batch.h"
 
 namespace guestscope {
@@ -67,7 +66,8 @@ void decode_rq(RunQueue& queue, const StructView& rq) {
   queue.readable = true;
   queue.nr_running = rq.u64(Rq::kNrRunning);
   queue.nr_switches = figure(rq, Rq::kNrSwitches);
-  // unsigned long until 6.15, unsigned int since; the kernel itself prints it signed.
+  // Unsigned in the kernel, int or long by version; a task may wake up on another CPU than it slept
+  // on.
   if (rq.has(Rq::kNrUninterruptible)) queue.nr_uninterruptible = rq.s64(Rq::kNrUninterruptible);
   queue.clock = figure(rq, Rq::kClock);
   queue.clock_task = figure(rq, Rq::kClockTask);
@@ -98,9 +98,7 @@ GuestVirt per_cpu_symbol(std::uint64_t symbol, const BootModel& boot,
 
 Result<std::vector<unsigned>> read_online_cpus(KernelMemory& memory, const PerCpuModel& model,
                                                const KernelLocation& location) {
-  GS_ASSIGN(const Bytes mask,
-            memory.read_bytes(location.at(model.online),
-                              std::min<std::size_t>(model.mask_bytes, kMaxCpus / 8)));
+  GS_ASSIGN(const Bytes mask, memory.read_bytes(location.at(model.online), model.mask_bytes));
   return cpus_in_mask(mask);
 }
 

@@ -3,6 +3,8 @@
 // of it.
 //
 //   bench_snapshots STUB VMLINUX SNAPSHOTS
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <iostream>
 #include <numeric>
@@ -67,8 +69,9 @@ void wait_until_ready(const GuestSession& session) {
 Result<std::size_t> read_all_contents(GuestKernel& kernel, PhysMemory& memory) {
   GS_ASSIGN(const MapList list, kernel.maps(memory));
   std::size_t entries = 0;
+  std::size_t budget = kMaxContentBytes;
   for (const MapInfo& map : list.maps)
-    if (const auto contents = kernel.map_contents(memory, map)) entries += contents->size();
+    if (const auto contents = kernel.map_contents(memory, map, budget)) entries += contents->size();
   return entries;
 }
 
@@ -115,6 +118,7 @@ int main(int argc, char** argv) {
     std::cerr << "usage: bench_snapshots STUB VMLINUX SNAPSHOTS\n";
     return 2;
   }
+  spdlog::set_level(spdlog::level::off);  // standard output is for the figures
   std::cout << guestscope::run(argv[1], argv[2], std::max(1, std::atoi(argv[3]))).dump(2) << '\n';
   return 0;
 }

@@ -186,6 +186,25 @@ TEST_CASE("a reboot to the very same addresses is told by the boot's own random 
   CHECK(watch.kernel.summary().boots == 2);
 }
 
+TEST_CASE("a boot that is known costs two exchanges to be known again, whatever process runs") {
+  const auto model = load_model();
+  MiniGuest guest = MiniGuest::booted(model);
+  Watch watch(model);
+  watch.after(guest);
+  // A process with tables of its own: its top entry for the image is the kernel's.
+  const std::uint64_t entry = ((guest.model->boot->text + guest.where.slide) >> 39 & 511) * 8;
+  Bytes raw(8);
+  REQUIRE(guest.memory.read_one(GuestPhys(guest.registers.cr3 + entry), raw).has_value());
+  guest.memory.write_u64(guest.phys_of("init_top_pgt") + entry, load_le(raw.data(), 8));
+  guest.memory.write_u64(0x6000000 + entry, load_le(raw.data(), 8));
+  guest.registers.cr3 = 0x6000000;
+  const std::size_t before = guest.memory.exchanges;
+  CHECK(watch.after(guest) == "rrr");
+  CHECK(guest.memory.exchanges - before == 2);  // the check; online mask and boot stage
+  guest.registers.cr3 = 0x7000000;
+  CHECK(watch.after(guest) == "www");
+}
+
 TEST_CASE(
     "another kernel than the file's is named with both versions and tried no more before a "
     "reboot") {

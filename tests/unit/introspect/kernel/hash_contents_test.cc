@@ -56,7 +56,7 @@ struct HashGuest {
     const auto maps = kernel.maps(guest.memory);
     REQUIRE(maps.has_value());
     exchanges = guest.memory.exchanges;
-    auto contents = kernel.map_contents(guest.memory, maps->maps.at(0));
+    auto contents = kernel.map_contents(guest.memory, maps->maps.at(0), budget);
     exchanges = guest.memory.exchanges - exchanges;
     if (!contents) FAIL(contents.error().to_string());
     return *std::move(contents);
@@ -73,6 +73,7 @@ struct HashGuest {
   std::uint64_t buckets = 0;
   std::uint64_t map = 0;
   std::size_t exchanges = 0;
+  std::size_t budget = kMaxContentBytes;
 };
 
 using Keys = std::vector<std::uint64_t>;
@@ -155,7 +156,7 @@ TEST_CASE("a null in a chain and an absurd number of buckets are damage, not an 
   hash.guest.memory.write_u64(
       hash.map - hash.guest.where.page_offset + offsetof(mini::bpf_htab, n_buckets), 3);
   const auto maps = hash.kernel.maps(hash.guest.memory);
-  CHECK(hash.kernel.map_contents(hash.guest.memory, maps->maps.at(0)).error().code ==
+  CHECK(hash.kernel.map_contents(hash.guest.memory, maps->maps.at(0), hash.budget).error().code ==
         ErrorCode::kCorrupt);
 }
 

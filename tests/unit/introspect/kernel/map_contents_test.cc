@@ -34,7 +34,7 @@ struct Fixture {
   MapContents contents(std::uint64_t id) {
     for (const MapInfo& map : list())
       if (map.id == id) {
-        auto read = kernel.map_contents(guest.memory, map);
+        auto read = kernel.map_contents(guest.memory, map, budget);
         if (!read) FAIL(read.error().to_string());
         return *std::move(read);
       }
@@ -45,6 +45,7 @@ struct Fixture {
   MiniGuest guest;
   GuestKernel kernel;
   std::vector<Problem> problems;
+  std::size_t budget = kMaxContentBytes;
 };
 
 TEST_CASE_FIXTURE(Fixture, "maps are listed with what their headers say, in id order") {
@@ -165,9 +166,9 @@ TEST_CASE_FIXTURE(
                             {3, guest.put(map_header(22, 4, 4, 1))}});
   const auto maps = list();
   REQUIRE(maps.size() == 3);
-  CHECK(kernel.map_contents(guest.memory, maps[0]).error().code == ErrorCode::kCorrupt);
-  CHECK(kernel.map_contents(guest.memory, maps[1]).error().code == ErrorCode::kCorrupt);
-  CHECK(kernel.map_contents(guest.memory, maps[2]).error().message ==
+  CHECK(kernel.map_contents(guest.memory, maps[0], budget).error().code == ErrorCode::kCorrupt);
+  CHECK(kernel.map_contents(guest.memory, maps[1], budget).error().code == ErrorCode::kCorrupt);
+  CHECK(kernel.map_contents(guest.memory, maps[2], budget).error().message ==
         "the contents of queue maps cannot be read");
 }
 
@@ -176,7 +177,7 @@ TEST_CASE_FIXTURE(Fixture, "an element size that contradicts the value size is r
   array.map = map_header(2, 4, 8, 4);
   array.elem_size = 24;
   guest.put_idr("map_idr", {{1, guest.put(array)}});
-  CHECK(kernel.map_contents(guest.memory, list()[0]).error().code == ErrorCode::kCorrupt);
+  CHECK(kernel.map_contents(guest.memory, list()[0], budget).error().code == ErrorCode::kCorrupt);
 }
 
 TEST_CASE_FIXTURE(Fixture,
@@ -186,8 +187,39 @@ TEST_CASE_FIXTURE(Fixture,
   array.elem_size = 4096;
   guest.put_idr("map_idr", {{1, guest.put(array)}});
   const MapContents read = contents(1);
-  CHECK(read.size() <= (std::size_t{512} << 20) / 4096);
+  CHECK(read.size() <= kMaxContentBytes / 4096);
   CHECK_FALSE(read.problems.empty());
+}
+
+TEST_CASE_FIXTURE(Fixture, "the bytes of one answer are shared by its maps") {
+  Bytes values(64 * 8);
+  guest.put_idr("map_idr",
+                {{1, put_array(guest, 8, 64, values)}, {2, put_array(guest, 8, 64, values)}});
+  budget = 100 * 8;
+  CHECK(contents(1).size() == 64);
+  CHECK(budget == 36 * 8);
+  const MapContents second = contents(2);
+  CHECK(second.size() == 0);
+  CHECK(second.problems.list().size() == 1);
+}
+
+TEST_CASE_FIXTURE(Fixture, "an array of which nothing can be read ends at once") {
+  mini::bpf_array array{};
+  array.map = map_header(2, 4, 8, 0xffffffff);
+  array.elem_size = 8;
+  guest.put_idr("map_idr", {{1, guest.put(array)}});
+  const std::vector<MapInfo> maps = list();
+  MapInfo map = maps[0];
+  const std::uint64_t page = guest.where.page_offset + (std::uint64_t{2} << 40);
+  test::TableBuilder tables(guest.memory, guest.phys_of("init_top_pgt"), false);
+  tables.set_next_table(0xa00000);
+  tables.map(page, 0x5000000, 1);
+  guest.memory.write(0x5000000 + 4096 - sizeof array, std::as_bytes(std::span(&array, 1)));
+  map.address = GuestVirt(page + 4096 - sizeof array);
+  const auto read = kernel.map_contents(guest.memory, map, budget);
+  REQUIRE(read.has_value());
+  CHECK(read->size() <= (std::size_t{2} << 20) / 8);
+  CHECK_FALSE(read->problems.empty());
 }
 
 TEST_CASE("before the boot a question about maps says that it is too early") {
