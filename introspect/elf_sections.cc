@@ -80,6 +80,10 @@ Result<void> ElfSections::read_headers() {
       elf_getshdrstrndx(elf_.get(), &names) != 0)
     return damaged();
   machine_ = header.e_machine;
+  // libelf then says that there are none.
+  if (header.e_shoff >= file_size_)
+    return fail(ErrorCode::kCorrupt,
+                "kernel file {} is truncated: its section table lies beyond its end", path_);
   if (count > kMaxElfSections)
     return fail(ErrorCode::kCorrupt, "kernel file {} has {} sections", path_, count);
   sections_.reserve(count);

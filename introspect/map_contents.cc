@@ -22,9 +22,7 @@ std::optional<ByteSpan> MapContents::value(std::size_t record, std::size_t cell)
 }
 
 bool ContentsBuilder::has_room(std::size_t more) {
-  if (more <=
-      (kMaxContentBytes - contents_.records_.size()) / std::max<std::size_t>(1, record_bytes()))
-    return true;
+  if (more <= budget_ / std::max<std::size_t>(1, record_bytes())) return true;
   problems().add("entries",
                  {.code = ErrorCode::kUnsupported,
                   .message = fmt::format("more than {} MB in one answer: the rest is left out",
