@@ -131,6 +131,10 @@ Result<void> HttpServer::start(const ListenAddress& address) {
     parts_->server.listen_after_bind();
     finished.set_value();
   });
+  // The library ignores a stop() that comes before its loop runs.
+  while (!parts_->server.is_running() &&
+         parts_->served.wait_for(std::chrono::milliseconds(1)) != std::future_status::ready) {
+  }
   return {};
 }
 
