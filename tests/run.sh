@@ -29,7 +29,7 @@ PYTHON
 }
 
 main() {
-  local preset=ci unit='' options=() build results status=0
+  local preset=ci unit='' options=() build results vmlinux status=0
   while (($#)); do
     case $1 in
       --unit) unit=1 ;;
@@ -59,6 +59,9 @@ main() {
       # A kernel that cannot be had is reported by the tests that want it.
       tests/guest/fetch_kernel.sh "$series" || echo "no kernel $series"
     done
+    # The comparison of all types of a real kernel with libbpf's reading of them.
+    IFS=$'\t' read -r _ _ _ vmlinux < <(tests/guest/fetch_kernel.sh --cached "${kernels[0]}") || true
+    [[ -z ${vmlinux:-} ]] || export GUESTSCOPE_TEST_VMLINUX=$vmlinux
     tests/guest/build_image.sh
   fi
 
