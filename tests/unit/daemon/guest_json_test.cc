@@ -124,14 +124,14 @@ TEST_CASE("a map without types has no type members") {
   CHECK(json["btf_vmlinux_value_type_id"] == 6);
 }
 
-TEST_CASE("counters of a program that could not be read are null, those of no kernel absent") {
+TEST_CASE("what could not be read of a program is null, what no kernel has is absent") {
   ProgInfo prog;
   Json json = prog_json(prog, true);
   CHECK(json["run_cnt"].is_null());
   CHECK(json["run_time_ns"].is_null());
   for (const char* name : {"recursion_misses", "verified_insns", "uid", "btf_id"})
     CHECK_FALSE(json.contains(name));
-  CHECK(json["map_ids"] == Json::array());
+  for (const char* name : {"name", "map_ids", "loaded_at_ns"}) CHECK(json[name].is_null());
   CHECK(json["per_cpu"] == Json::array());
   CHECK_FALSE(prog_json(prog, false).contains("per_cpu"));
   prog.has_misses = true;
@@ -140,6 +140,7 @@ TEST_CASE("counters of a program that could not be read are null, those of no ke
 
 TEST_CASE("counters of a program are sums, with those of each CPU when asked for") {
   ProgInfo prog;
+  prog.details_read = true;
   prog.per_cpu = {{0, {.runs = 100, .nanoseconds = 40, .recursion_misses = 1}},
                   {2, {.runs = 20, .nanoseconds = 8, .recursion_misses = 2}}};
   prog.has_misses = true;
@@ -153,6 +154,8 @@ TEST_CASE("counters of a program are sums, with those of each CPU when asked for
   CHECK(json["verified_insns"] == 61);
   CHECK(json["uid"] == 0);
   CHECK(json["btf_id"] == 12);
+  CHECK(json["name"] == "");
+  CHECK(json["map_ids"] == Json::array());
   CHECK(dump_json(json["per_cpu"]) ==
         R"([{"cpu":0,"run_cnt":100,"run_time_ns":40,"recursion_misses":1},)"
         R"({"cpu":2,"run_cnt":20,"run_time_ns":8,"recursion_misses":2}])");
@@ -164,7 +167,12 @@ TEST_CASE("an offline CPU has no figures, an unreadable current task is null") {
   RunQueue queue;
   queue.cpu = 3;
   CHECK(keys(run_queue_json(queue)) == std::vector<std::string>{"cpu", "online", "address"});
-  queue.online = queue.readable = true;
+  queue.online = true;
+  const Json unreadable = run_queue_json(queue);
+  CHECK(unreadable.size() == 5);
+  CHECK(unreadable.at("nr_running").is_null());
+  CHECK(unreadable.at("curr").is_null());
+  queue.readable = true;
   const Json json = run_queue_json(queue);
   CHECK(json["curr"].is_null());
   CHECK(json["nr_running"] == 0);

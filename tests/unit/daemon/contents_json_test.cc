@@ -1,0 +1,185 @@
+#include "daemon/contents_json.h"
+
+#include <doctest/doctest.h>
+
+#include "introspect/contents_builder.h"
+#include "tests/support/btf_builder.h"
+
+namespace guestscope {
+namespace {
+
+/// Contents of keys and values of four bytes, made record by record.
+class Filled {
+ public:
+  explicit Filled(std::vector<unsigned> cpus = {}) : builder_(info(), budget_) {
+    builder_.set_cpus(std::move(cpus));
+    builder_.set_strides(4, 4);
+  }
+  void indexed() {
+    builder_.set_indexed();
+    builder_.set_strides(0, 4);
+  }
+  void record(std::uint32_t key, const std::vector<std::uint32_t>& values) {
+    const std::size_t at = builder_.count();
+    builder_.append(1);
+    if (const auto into = builder_.key_of(at); into.size() == 4) store(into, key);
+    for (std::size_t cell = 0; cell < values.size(); ++cell)
+      store(builder_.value_of(at, cell), values[cell]);
+  }
+  ContentsBuilder* operator->() { return &builder_; }
+  MapContents finish() { return builder_.finish(); }
+
+ private:
+  static MapInfo info() {
+    MapInfo map;
+    map.key_size = map.value_size = 4;
+    return map;
+  }
+  static void store(std::span<std::byte> into, std::uint32_t value) {
+    for (std::size_t i = 0; i < into.size(); ++i)
+      into[i] = static_cast<std::byte>(value >> (8 * i) & 0xff);
+  }
+
+  std::size_t budget_ = std::size_t{64} << 20;
+  ContentsBuilder builder_;
+};
+
+std::string written(const MapContents& contents, bool raw = false) {
+  std::string text;
+  CHECK(write_entries(contents, raw, {}, [&](std::string_view piece) {
+    text += piece;
+    return true;
+  }));
+  return text;
+}
+
+void with_types(MapContents& contents, TypeId key, TypeId value, const BtfBuilder& types) {
+  contents.btf = std::make_shared<const Btf>(types.build());
+  contents.key_type = key;
+  contents.value_type = value;
+}
+
+TEST_CASE("keys of an indexed map are numbers, values without types hex") {
+  Filled filled;
+  filled.indexed();
+  filled.record(0, {1});
+  filled.record(0, {0x01020304});
+  const MapContents contents = filled.finish();
+  CHECK(written(contents) ==
+        R"("entries":[{"key":0,"value":"01000000"},{"key":1,"value":"04030201"}])");
+  CHECK(written(contents, true) ==
+        R"("entries":[{"key":0,"key_hex":"00000000","value":"01000000","value_hex":"01000000"},)"
+        R"({"key":1,"key_hex":"01000000","value":"04030201","value_hex":"04030201"}])");
+}
+
+TEST_CASE("keys of a hash map are bytes, or what their type says, and raw adds the bytes") {
+  Filled filled;
+  filled.record(7, {9});
+  MapContents contents = filled.finish();
+  CHECK(written(contents) == R"("entries":[{"key":"07000000","value":"09000000"}])");
+  BtfBuilder types;
+  const TypeId u32 = types.integer("u32", 4, 32);
+  with_types(contents, u32, u32, types);
+  CHECK(written(contents) == R"("entries":[{"key":7,"value":9}])");
+  CHECK(written(contents, true) ==
+        R"("entries":[{"key":7,"key_hex":"07000000","value":9,"value_hex":"09000000"}])");
+  contents.key_type = 0;
+  CHECK(written(contents) == R"("entries":[{"key":"07000000","value":9}])");
+}
+
+TEST_CASE("a per-CPU map has one value for each possible CPU, by its number") {
+  Filled filled({0, 3});
+  filled.record(1, {10, 13});
+  CHECK(
+      written(filled.finish()) ==
+      R"("entries":[{"key":"01000000","values":[{"cpu":0,"value":"0a000000"},{"cpu":3,"value":"0d000000"}]}])");
+}
+
+TEST_CASE("what could not be read is null, in hex too, and its neighbours are there") {
+  Filled filled({0, 1});
+  filled.record(1, {10, 11});
+  filled->unreadable(0, 1);
+  filled->problems().add("entries[0]", {.code = ErrorCode::kNotMapped,
+                                        .message = "no page",
+                                        .path = {},
+                                        .address = 0xffff888000001000});
+  CHECK(
+      written(filled.finish(), true) ==
+      R"("entries":[{"key":"01000000","key_hex":"01000000","values":[)"
+      R"({"cpu":0,"value":"0a000000","value_hex":"0a000000"},{"cpu":1,"value":null,"value_hex":null}]}],)"
+      R"("problems":[{"at":"entries[0]","address":"0xffff888000001000","error":"no page"}])");
+}
+
+TEST_CASE("an empty map has an empty list and no problems") {
+  Filled filled;
+  CHECK(written(filled.finish()) == R"("entries":[])");
+}
+
+TEST_CASE("a type that does not fit leaves the bytes as hex, with a problem that says where") {
+  Filled filled;
+  filled.record(7, {9});
+  filled.record(8, {9});
+  MapContents contents = filled.finish();
+  BtfBuilder types;
+  const TypeId u32 = types.integer("u32", 4, 32);
+  const TypeId u64 = types.integer("u64", 8, 64);
+  with_types(contents, u32, u64, types);
+  const Json json = Json::parse("{" + written(contents) + "}");
+  CHECK(json["entries"] ==
+        Json::parse(R"([{"key":7,"value":"09000000"},{"key":8,"value":"09000000"}])"));
+  REQUIRE(json["problems"].size() == 2);
+  CHECK(json["problems"][0]["at"] == "entries[0].value");
+  CHECK(json["problems"][1]["at"] == "entries[1].value");
+}
+
+TEST_CASE("the problems of the list come before those of the contents") {
+  Filled filled;
+  filled->problems().add("entries[0]", {.code = ErrorCode::kCorrupt, .message = "second"});
+  Problems further;
+  further.add("maps with id 2", {.code = ErrorCode::kCorrupt, .message = "first"});
+  std::string text;
+  CHECK(write_entries(filled.finish(), false, further, [&](std::string_view piece) {
+    text += piece;
+    return true;
+  }));
+  CHECK(text == R"("entries":[],"problems":[{"at":"maps with id 2","error":"first"},)"
+                R"({"at":"entries[0]","error":"second"}])");
+}
+
+TEST_CASE("problems are counted when they are too many to list") {
+  Filled filled;
+  for (std::uint32_t i = 0; i < kMaxProblems + 5; ++i) filled.record(i, {i});
+  MapContents contents = filled.finish();
+  with_types(contents, 99, 0, BtfBuilder());
+  const Json json = Json::parse("{" + written(contents) + "}");
+  REQUIRE(json["problems"].size() == kMaxProblems + 1);
+  CHECK(json["problems"].back()["error"] == "and 5 further problems");
+}
+
+TEST_CASE("a large map is written in pieces, and no more of them once the reader has gone") {
+  Filled filled;
+  filled.indexed();
+  for (std::uint32_t i = 0; i < 20000; ++i) filled.record(0, {i});
+  const MapContents contents = filled.finish();
+  std::vector<std::string> pieces;
+  const auto write_until = [&](std::size_t last) {
+    pieces.clear();
+    return write_entries(contents, false, {}, [&](std::string_view piece) {
+      pieces.emplace_back(piece);
+      return pieces.size() < last;
+    });
+  };
+  CHECK(write_until(1000));
+  REQUIRE(pieces.size() > 5);
+  std::string whole;
+  for (const std::string& piece : pieces) {
+    CHECK(piece.size() < 70000);
+    whole += piece;
+  }
+  CHECK(Json::parse("{" + whole + "}")["entries"].size() == 20000);
+  CHECK_FALSE(write_until(2));
+  CHECK(pieces.size() == 2);
+}
+
+}  // namespace
+}  // namespace guestscope

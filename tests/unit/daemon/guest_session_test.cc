@@ -1,0 +1,257 @@
+// A session and its guest over time: sharing, pauses, reboots, lost connections, an owner's pause.
+#include "daemon/guest_session.h"
+
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <latch>
+#include <thread>
+
+#include "tests/unit/daemon/live_guest.h"
+
+namespace guestscope {
+namespace {
+
+using namespace std::chrono_literals;
+using test::LiveGuest;
+using test::MiniGuest;
+using Model = LiveGuest::Model;
+
+/// A snapshot that counts how often it is really taken, and waits for `gate` while it is.
+struct Counted {
+  std::atomic<int> taken = 0;
+  std::latch gate{1};
+
+  auto work() {
+    return [this](GuestKernel&, PhysMemory&) -> Result<int> {
+      gate.wait();
+      return ++taken;
+    };
+  }
+};
+
+/// Many threads that ask the same; ask() blocks until they have all begun.
+class Crowd {
+ public:
+  template <typename Ask>
+  Crowd(int size, Ask ask) {
+    for (int i = 0; i < size; ++i)
+      threads_.emplace_back([this, ask] {
+        ++begun_;
+        ask();
+      });
+    LiveGuest::wait_until([&] { return begun_ == size; });
+    std::this_thread::sleep_for(100ms);  // from «has begun» to «waits in the queue»
+  }
+  void join() {
+    for (std::thread& thread : threads_) thread.join();
+  }
+
+ private:
+  std::atomic<int> begun_ = 0;
+  std::vector<std::thread> threads_;
+};
+
+TEST_CASE("requests for the same that come before a snapshot is finished share it and its stop") {
+  LiveGuest live;
+  live.wait_until_ready();
+  Counted counted;
+  const std::uint64_t stops = live.session.status().pauses.count;
+  std::atomic<int> sum = 0;
+  Crowd crowd(8, [&] {
+    const auto taken = live.session.snapshot("same", counted.work(), 20s);
+    if (taken && taken->meta.stops == 1) sum += taken->value;
+  });
+  counted.gate.count_down();
+  crowd.join();
+  CHECK(counted.taken == 1);
+  CHECK(sum == 8);
+  CHECK(live.session.status().pauses.count - stops == 1);
+}
+
+TEST_CASE("a request that comes after a snapshot is finished gets a new one") {
+  LiveGuest live;
+  live.wait_until_ready();
+  Counted counted;
+  counted.gate.count_down();
+  CHECK(live.session.snapshot("same", counted.work(), 20s)->value == 1);
+  CHECK(live.session.snapshot("same", counted.work(), 20s)->value == 2);
+}
+
+TEST_CASE("requests for different things do not share") {
+  LiveGuest live;
+  live.wait_until_ready();
+  Counted first, second;
+  first.gate.count_down();
+  second.gate.count_down();
+  CHECK(live.session.snapshot("a", first.work(), 20s));
+  CHECK(live.session.snapshot("b", second.work(), 20s));
+  CHECK(first.taken == 1);
+  CHECK(second.taken == 1);
+}
+
+TEST_CASE("a caller waits no longer than it said, and too many that wait are busy") {
+  LiveGuest live;
+  live.wait_until_ready();
+  Counted slow;
+  const auto late = live.session.snapshot("slow", slow.work(), 20ms);
+  REQUIRE_FALSE(late);
+  CHECK(late.error().code == ErrorCode::kTimeout);
+  ErrorCode last = ErrorCode::kTimeout;
+  for (int i = 0; i < 1000 && last == ErrorCode::kTimeout; ++i)
+    last =
+        live.session
+            .snapshot(
+                std::to_string(i), [](GuestKernel&, PhysMemory&) -> Result<int> { return 1; }, 0ms)
+            .error()
+            .code;
+  CHECK(last == ErrorCode::kBusy);
+  slow.gate.count_down();
+}
+
+TEST_CASE("what a library throws inside a snapshot is an error of that snapshot alone") {
+  LiveGuest live;
+  live.wait_until_ready();
+  const auto thrown = live.session.snapshot(
+      "throws", [](GuestKernel&, PhysMemory&) -> Result<int> { throw std::runtime_error("no"); },
+      20s);
+  REQUIRE_FALSE(thrown);
+  CHECK(thrown.error().code == ErrorCode::kSystem);
+  CHECK(thrown.error().message == "no");
+  CHECK(live.get("/maps")["maps"].empty());
+}
+
+TEST_CASE("a ready guest about which nobody asks is not stopped") {
+  LiveGuest live;
+  live.wait_until_ready();
+  const auto packets = live.change([](Model& model, MiniGuest&) { return model.packets.size(); });
+  std::this_thread::sleep_for(400ms);
+  CHECK(live.change([](Model& model, MiniGuest&) { return model.packets.size(); }) == packets);
+  CHECK(live.change([](Model& model, MiniGuest&) { return model.running; }));
+}
+
+TEST_CASE("a snapshot longer than the pause budget lets the guest run in between, and says so") {
+  LiveGuest live([](Model&, GuestConfig& config) { config.max_pause = 1s; });
+  live.wait_until_ready();
+  CHECK(live.get("/maps")["snapshot"]["consistent"] == true);
+  live.session.stop();
+
+  GuestConfig hurried = live.session.config();
+  hurried.max_pause = 3ms;
+  GuestSession session(hurried, live.guest->model);
+  live.change([](Model& model, MiniGuest&) {
+    model.override_answer = [](const std::string& packet) -> const char* {
+      if (packet.starts_with('m')) std::this_thread::sleep_for(1ms);
+      return nullptr;
+    };
+  });
+  session.start();
+  const Api api({&session});
+  LiveGuest::wait_until([&] { return api.answer("/readyz").status == 200; });
+  const std::uint64_t stops = session.status().pauses.count;
+  const std::size_t continues = live.continues();
+  const Json snapshot = Json::parse(LiveGuest::body(api.answer("/maps")))["snapshot"];
+  CHECK(snapshot["consistent"] == false);
+  CHECK(session.status().pauses.count - stops >= 2);
+  CHECK(live.continues() - continues == session.status().pauses.count - stops);
+  CHECK(live.change([](Model& model, MiniGuest&) { return model.running; }));
+}
+
+TEST_CASE("a reboot is seen at the next look, and what was known of the old boot is gone") {
+  LiveGuest live;
+  live.wait_until_ready();
+  live.change([](Model&, MiniGuest& guest) {
+    guest.memory.clear();
+    guest.reset_machine();
+  });
+  live.show_registers();
+  live.wait_for_status(503);
+  CHECK(live.get("/status")["kernel"]["release"].is_null());
+  CHECK(live.get("/status")["guest"]["connection"] == "connected");
+  live.change([](Model&, MiniGuest& guest) {
+    guest.where = {.slide = 0x2000000, .phys = 0x3000000, .page_offset = 0xffff8a0000000000};
+    guest.boot();
+  });
+  live.show_registers();
+  live.wait_until_ready();
+  const Json status = live.get("/status");
+  CHECK(status["guest"]["boots"] == 2);
+  CHECK(status["kernel"]["kaslr_slide"] == "0x2000000");
+  CHECK(status["kernel"]["page_offset"] == "0xffff8a0000000000");
+}
+
+TEST_CASE("a lost connection is told at once, and made anew by itself") {
+  LiveGuest live;
+  live.wait_until_ready();
+  live.stub.hang_up(true);
+  live.wait_for_status(503);
+  const Answer maps = live.api.answer("/maps");
+  CHECK(maps.status == 503);
+  CHECK(maps.retry_after == 1);
+  CHECK(Json::parse(maps.body)["code"] == "guest_unreachable");
+  const Json status = live.get("/status");
+  CHECK(status["guest"]["connection"] == "lost");
+  CHECK(status["guest"]["run_state"].is_null());
+  CHECK(status["guest"]["connection_error"].is_string());
+  CHECK(status["accessors"]["maps"]["state"] == "waiting");
+  live.stub.come_back();
+  live.wait_until_ready();
+  CHECK(live.get("/status")["guest"]["connection"] == "connected");
+  CHECK(live.get("/status")["guest"]["boots"] == 1);  // the same boot still
+  CHECK(live.get("/maps")["maps"].empty());
+}
+
+TEST_CASE("a connection lost in the middle of a snapshot fails it, and the guest is let go later") {
+  LiveGuest live;
+  live.wait_until_ready();
+  live.change([](Model& model, MiniGuest&) {
+    model.override_answer = [](const std::string& packet) -> const char* {
+      return packet.starts_with('m') ? "nonsense" : nullptr;
+    };
+  });
+  CHECK(live.api.answer("/maps").status == 503);
+  live.change([](Model& model, MiniGuest&) { model.override_answer = nullptr; });
+  live.wait_until_ready();
+  CHECK(live.change([](Model& model, MiniGuest&) { return model.running; }));
+}
+
+TEST_CASE("a guest that its owner paused is read and never continued") {
+  LiveGuest live([](Model& model, GuestConfig&) { model.running = false; });
+  live.wait_until_ready();
+  CHECK(live.get("/status")["guest"]["run_state"] == "paused");
+  const Json maps = live.get("/maps");
+  CHECK(maps["snapshot"]["pause_us"] == 0);
+  CHECK(maps["snapshot"]["consistent"] == true);
+  CHECK(live.get("/status")["pauses"]["count"] == 0);
+  live.session.stop();
+  CHECK(live.continues() == 0);
+  CHECK_FALSE(live.change([](Model& model, MiniGuest&) { return model.running; }));
+}
+
+TEST_CASE("a pause by the owner between two snapshots is seen and respected") {
+  LiveGuest live;
+  live.wait_until_ready();
+  live.change([](Model& model, MiniGuest&) { model.owner_stops(); });
+  LiveGuest::wait_until([&] { return live.session.status().paused; });
+  const std::size_t continues = live.continues();
+  CHECK(live.get("/maps")["snapshot"]["pause_us"] == 0);
+  CHECK(live.continues() == continues);
+  CHECK_FALSE(live.change([](Model& model, MiniGuest&) { return model.running; }));
+  live.change([](Model& model, MiniGuest&) { model.owner_continues(); });
+  CHECK(live.get("/maps")["snapshot"]["pause_us"] > 0);
+  CHECK(live.get("/status")["guest"]["run_state"] == "running");
+}
+
+TEST_CASE("stopping the session leaves the guest running and answers those who wait") {
+  LiveGuest live;
+  live.wait_until_ready();
+  live.session.stop();
+  CHECK(live.change([](Model& model, MiniGuest&) { return model.running; }));
+  const auto after =
+      live.session.snapshot("x", [](GuestKernel&, PhysMemory&) -> Result<int> { return 1; }, 20s);
+  REQUIRE_FALSE(after);
+  CHECK(after.error().code == ErrorCode::kUnreachable);
+}
+
+}  // namespace
+}  // namespace guestscope
