@@ -91,13 +91,17 @@ HttpServer::HttpServer(const Api& api) : parts_(std::make_unique<Parts>()) {
   server.set_keep_alive_timeout(kKeepAliveSeconds);
   server.set_pre_routing_handler(
       [&api](const httplib::Request& request, httplib::Response& response) {
-        if (request.method != "GET" && request.method != "HEAD")
-          return httplib::Server::HandlerResponse::Unhandled;
+        if (request.method != "GET" && request.method != "HEAD") {
+          // A body has to be read by the library first, or it would be taken for another request.
+          // Without a length there is none (RFC 9112, 6.3), but the library would wait for it.
+          if (request.has_header("Content-Length") || request.has_header("Transfer-Encoding"))
+            return httplib::Server::HandlerResponse::Unhandled;
+          set_body(request, response, method_not_allowed(request.method));
+          return httplib::Server::HandlerResponse::Handled;
+        }
         set_body(request, response, api.answer(request.target));
         return httplib::Server::HandlerResponse::Handled;
       });
-  // Routed, so that the library reads their bodies, which would otherwise be taken for further
-  // requests.
   const auto refuse = [](const httplib::Request& request, httplib::Response& response) {
     set_body(request, response, method_not_allowed(request.method));
   };

@@ -69,7 +69,15 @@ Result<ListenAddress> parse_listen(const std::string& text) {
   return ListenAddress{.host = std::move(host), .port = static_cast<int>(*port)};
 }
 
+std::uint64_t whole_number(const std::string& key, const Json& value) {
+  const auto number = value.get<double>();  // of another type: the library's own complaint
+  if (value.is_number_float())
+    throw std::invalid_argument(fmt::format("{} is a whole number, not {}", key, number));
+  return value.get<std::uint64_t>();
+}
+
 GuestText guest_from_json(const Json& json, const GuestText& defaults) {
+  if (!json.is_object()) throw std::invalid_argument("a guest is an object, not " + json.dump());
   GuestText text = defaults;
   for (const auto& [key, value] : json.items()) {
     if (key == "name")
@@ -81,7 +89,7 @@ GuestText guest_from_json(const Json& json, const GuestText& defaults) {
     else if (key == "memory")
       text.memory = value.get<std::string>();
     else if (key == "max_pause")
-      text.max_pause_ms = value.get<std::uint64_t>();
+      text.max_pause_ms = whole_number(key, value);
     else if (key == "resume")
       text.resume = value.get<bool>();
     else

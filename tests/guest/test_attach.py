@@ -44,7 +44,7 @@ class Attach(LiveTest):
             self.finish(guest, daemon)
 
     def test_at_several_moments_of_the_boot(self):
-        for delay in (0.1, 0.5, 1.0, 1.6, 2.4):
+        for delay in (0.2, 1.0, 2.0):
             with self.subTest(delay=delay), Guest(kernel(SERIES)) as guest:
                 time.sleep(delay)
                 with Daemon(guest) as daemon:
