@@ -53,9 +53,9 @@ class Crowd {
 };
 
 TEST_CASE("requests for the same that come before a snapshot is finished share it and its stop") {
+  Counted counted;
   LiveGuest live;
   live.wait_until_ready();
-  Counted counted;
   const std::uint64_t stops = live.session.status().pauses.count;
   std::atomic<int> sum = 0;
   Crowd crowd(8, [&] {
@@ -70,18 +70,18 @@ TEST_CASE("requests for the same that come before a snapshot is finished share i
 }
 
 TEST_CASE("a request that comes after a snapshot is finished gets a new one") {
+  Counted counted;
   LiveGuest live;
   live.wait_until_ready();
-  Counted counted;
   counted.gate.count_down();
   CHECK(live.session.snapshot("same", counted.work(), 20s)->value == 1);
   CHECK(live.session.snapshot("same", counted.work(), 20s)->value == 2);
 }
 
 TEST_CASE("requests for different things do not share") {
+  Counted first, second;
   LiveGuest live;
   live.wait_until_ready();
-  Counted first, second;
   first.gate.count_down();
   second.gate.count_down();
   CHECK(live.session.snapshot("a", first.work(), 20s));
@@ -91,9 +91,9 @@ TEST_CASE("requests for different things do not share") {
 }
 
 TEST_CASE("a caller waits no longer than it said, and too many that wait are busy") {
+  Counted slow;  // outlives the session, whose thread is in it
   LiveGuest live;
   live.wait_until_ready();
-  Counted slow;
   const auto late = live.session.snapshot("slow", slow.work(), 20ms);
   REQUIRE_FALSE(late);
   CHECK(late.error().code == ErrorCode::kTimeout);
