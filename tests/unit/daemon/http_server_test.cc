@@ -77,7 +77,6 @@ struct Server {
     const Connection connection(http.port());
     connection.send(fmt::format("{} {} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{}\r\n", method,
                                 target, more));
-    connection.end_of_requests();
     const std::string text = connection.rest();
     const std::size_t end = text.find("\r\n\r\n");
     REQUIRE(end != text.npos);
