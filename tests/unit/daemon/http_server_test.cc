@@ -239,7 +239,14 @@ TEST_CASE(
   {
     const Connection lazy(http.port());
     lazy.send("GET /maps/1 HTTP/1.1\r\nHost: x\r\n\r\n");
-    CHECK(lazy.some().starts_with("HTTP/1.1 200"));
+    // Until the body has begun: a stop between headers and body ends the answer at once.
+    std::string text;
+    while (text.find("\"entries\":[") == text.npos) {
+      const std::string piece = lazy.some();
+      REQUIRE_FALSE(piece.empty());
+      text += piece;
+    }
+    CHECK(text.starts_with("HTTP/1.1 200"));
     CHECK_FALSE(http.stop(50ms));
   }
   CHECK(http.stop(20s));
