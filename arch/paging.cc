@@ -121,7 +121,8 @@ std::vector<Result<Translation>> PageWalker::translate(std::span<const GuestVirt
   const auto levels = regime_->levels();
   std::vector<Step> steps;
   steps.reserve(addresses.size());
-  for (const GuestVirt address : addresses) {
+  for (const GuestVirt tagged : addresses) {
+    const GuestVirt address = regime_->canonical(tagged);
     Step step{.address = address};
     if (regime_->covers(address))
       step.entry = entry_in(regime_->root(), address, levels[0]);

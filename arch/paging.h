@@ -12,6 +12,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -52,6 +53,16 @@ class PagingRegime {
   virtual bool covers(GuestVirt address) const = 0;
   /// `depth` counts from the root, 0 first.
   virtual TableEntry decode(std::size_t depth, std::uint64_t raw) const = 0;
+
+  /// Bits of a virtual address that are translated.
+  virtual int va_bits() const = 0;
+  /// Bytes of the smallest page.
+  virtual std::uint64_t page_size() const = 0;
+  /// The same regime from another root.
+  virtual std::shared_ptr<const PagingRegime> with_root(GuestPhys root) const = 0;
+  /// The address without a tag that the processor ignores; the address itself where it ignores
+  /// none.
+  virtual GuestVirt canonical(GuestVirt address) const { return address; }
 };
 
 enum class HoleReason : std::uint8_t {

@@ -1,5 +1,7 @@
 #include "arch/x86_64.h"
 
+#include "arch/processor.h"
+
 namespace guestscope::x86_64 {
 
 namespace {
@@ -40,6 +42,10 @@ std::span<const PagingLevel> Regime::levels() const {
   return std::span(kLevels).subspan(five_levels_ ? 0 : 1);
 }
 
+std::shared_ptr<const PagingRegime> Regime::with_root(GuestPhys root) const {
+  return std::make_shared<const Regime>(root, five_levels_, no_execute_);
+}
+
 bool Regime::covers(GuestVirt address) const {
   // Canonical: all bits from the top translated one upwards are equal.
   const std::int64_t upper = static_cast<std::int64_t>(address.value()) >> (va_bits() - 1);
@@ -67,7 +73,7 @@ TableEntry Regime::decode(std::size_t depth, std::uint64_t raw) const {
   return entry;
 }
 
-Result<KernelImage> find_kernel_image(const Regime& regime, PhysMemory& memory) {
+Result<KernelImage> find_kernel_image(const PagingRegime& regime, PhysMemory& memory) {
   std::vector<GuestVirt> slots;
   for (std::uint64_t at = 0; at < kImageAreaBytes; at += kImageAlign)
     slots.push_back(kImageAreaBegin.wrapping_add(at));
@@ -91,6 +97,55 @@ Result<KernelImage> find_kernel_image(const Regime& regime, PhysMemory& memory) 
     return fail_at(regime.root().value(), ErrorCode::kNotReady,
                    "these page tables map no kernel image");
   return image;
+}
+
+namespace {
+
+constexpr std::array<RegisterNeed, kPagingRegisterNames.size()> kRegisters = {
+    {{kPagingRegisterNames[0]},
+     {kPagingRegisterNames[1]},
+     {kPagingRegisterNames[2]},
+     {kPagingRegisterNames[3]}}};
+
+PagingRegisters named(const guestscope::PagingRegisters& registers) {
+  if (registers.machine != Machine::kX86_64) return {};
+  const auto& values = registers.values;
+  return {.cr0 = values[0], .cr3 = values[1], .cr4 = values[2], .efer = values[3]};
+}
+
+class X86Processor final : public Processor {
+ public:
+  Machine machine() const override { return Machine::kX86_64; }
+  std::span<const RegisterNeed> registers() const override { return kRegisters; }
+
+  bool paging_enabled(const guestscope::PagingRegisters& registers) const override {
+    const PagingRegisters by_name = named(registers);
+    return by_name.paging_enabled() && by_name.long_mode();
+  }
+
+  std::vector<std::shared_ptr<const PagingRegime>> regimes(
+      const guestscope::PagingRegisters& registers) const override {
+    std::vector<std::shared_ptr<const PagingRegime>> found;
+    if (!paging_enabled(registers)) return found;
+    const PagingRegisters by_name = named(registers);
+    for (const GuestPhys root : by_name.root_candidates())
+      found.push_back(
+          std::make_shared<const Regime>(root, by_name.five_levels(), by_name.no_execute()));
+    return found;
+  }
+
+  Result<std::vector<KernelImage>> find_kernel_images(const PagingRegime& regime,
+                                                      PhysMemory& memory) const override {
+    GS_ASSIGN(const KernelImage image, find_kernel_image(regime, memory));
+    return std::vector{image};
+  }
+};
+
+}  // namespace
+
+const Processor& processor() {
+  static const X86Processor instance;
+  return instance;
 }
 
 }  // namespace guestscope::x86_64

@@ -26,6 +26,10 @@
 #include "arch/kernel_image.h"
 #include "arch/paging.h"
 
+namespace guestscope {
+class Processor;
+}
+
 namespace guestscope::x86_64 {
 
 /// The registers that decide paging, by the names that a stub's target description gives them.
@@ -59,8 +63,10 @@ class Regime final : public PagingRegime {
   GuestPhys root() const override { return root_; }
   bool covers(GuestVirt address) const override;
   TableEntry decode(std::size_t depth, std::uint64_t raw) const override;
-  /// Bits of a virtual address that are translated: 48 or 57.
-  int va_bits() const { return five_levels_ ? 57 : 48; }
+  /// 48 or 57.
+  int va_bits() const override { return five_levels_ ? 57 : 48; }
+  std::uint64_t page_size() const override { return 4096; }
+  std::shared_ptr<const PagingRegime> with_root(GuestPhys root) const override;
 
  private:
   GuestPhys root_;
@@ -79,6 +85,9 @@ inline constexpr GuestVirt kStaticPageOffset4{0xffff888000000000};
 inline constexpr GuestVirt kStaticPageOffset5{0xff11000000000000};
 
 /// The image in these tables; kNotReady when they map none (the guest has not come that far).
-Result<KernelImage> find_kernel_image(const Regime& regime, PhysMemory& memory);
+Result<KernelImage> find_kernel_image(const PagingRegime& regime, PhysMemory& memory);
+
+/// The same as a Processor: registers by kPagingRegisterNames, and at most one image.
+const Processor& processor();
 
 }  // namespace guestscope::x86_64
