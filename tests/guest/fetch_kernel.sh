@@ -75,25 +75,11 @@ newest_release() {  # SUITE → RELEASE VERSION
   return 1
 }
 
-find_release() {  # UPDATE → SUITE RELEASE VERSION
-  local suite found
-  for suite in "${suites[@]}"; do
-    if [[ -n $1 || ! -f $cache/apt/$arch/$suite/updated ]]; then
-      archive_update "$suite" "$arch" || { say "no list of $suite: $(tail -n1 "$cache/apt/$arch/$suite/log")"; continue; }
-    fi
-    if found=$(newest_release "$suite"); then
-      printf '%s %s\n' "$suite" "$found"
-      return 0
-    fi
-  done
-  return 1
-}
-
 unpack() {  # DEB DIRECTORY PATTERN…: some files out of a package; the debug package's modules alone would be gigabytes
   local deb=$1 into=$2
   shift 2
   # tar's status also says that a pattern matched nothing: what is needed is checked by who needs it.
-  dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$into" --wildcards --no-anchored "$@" 2>/dev/null || true
+  dpkg-deb --fsys-tarfile "$deb" 2>/dev/null | tar -x -C "$into" --wildcards --no-anchored "$@" 2>/dev/null || true
 }
 
 take() {  # TARGET FILE…: moves the first that is there
@@ -116,7 +102,8 @@ fetch_image() {  # SUITE RELEASE VERSION
     name=linux-$part-$release
     [[ $part == image && ${#debs[@]} -gt 0 ]] && continue
     [[ $(archive_candidate "$suite" "$arch" "$name") == "$version" ]] || continue
-    debs+=("$(archive_download "$suite" "$arch" "$name" "$version")")
+    file=$(archive_download "$suite" "$arch" "$name" "$version") || return 1
+    debs+=("$file")
   done
   say "unpacking $release"
   for file in "${debs[@]}"; do
@@ -143,7 +130,7 @@ fetch_image() {  # SUITE RELEASE VERSION
 
 fetch_debug() {  # SUITE RELEASE VERSION
   local work=$kernels/.partial-debug-$2 debug
-  debug=$(archive_download "$1" "$arch" "linux-image-$2-dbg" "$3")
+  debug=$(archive_download "$1" "$arch" "linux-image-$2-dbg" "$3") || return 1
   say "unpacking the debug file of $2"
   rm -rf "$work"
   mkdir -p "$work"
@@ -155,16 +142,33 @@ fetch_debug() {  # SUITE RELEASE VERSION
   rm -rf "$work" "$debug"
 }
 
+fetch_from() {  # SUITE DEBUG UPDATE → RELEASE, or fails
+  local suite=$1 found release version
+  if [[ -n $3 || ! -f $cache/apt/$arch/$suite/updated ]]; then
+    archive_update "$suite" "$arch" || { say "no list of $suite: $(tail -n1 "$cache/apt/$arch/$suite/log")"; return 1; }
+  fi
+  found=$(newest_release "$suite") || return 1
+  read -r release version <<<"$found"
+  [[ -f $kernels/$release/complete && -d $kernels/$release/modules ]] || fetch_image "$suite" "$release" "$version" || return 1
+  [[ -z $2 || -s $kernels/$release/vmlinux ]] || fetch_debug "$suite" "$release" "$version" || return 1
+  printf '%s\n' "$release"
+}
+
 fetch() {  # NAME DEBUG UPDATE
-  local found suite release version
-  found=$(find_release "$3") || { [[ -z $3 ]] && found=$(find_release update); } ||
-    die "no suite has a kernel $1 with a debug file (looked in ${suites[*]})"
-  read -r suite release version <<<"$found"
-  [[ -f $kernels/$release/complete && -d $kernels/$release/modules ]] || fetch_image "$suite" "$release" "$version"
-  [[ -z $2 || -s $kernels/$release/vmlinux ]] || fetch_debug "$suite" "$release" "$version"
-  mkdir -p "$(dirname "$kernels/$1")"
-  # Relative, and its number of steps up depends on the name: arm64/6.1.
-  ln -sfnr "$kernels/$release" "$kernels/$1"
+  local suite release update
+  # Lists that are old name packages which are gone: with fresh ones it may go better.
+  for update in "$3" 1; do
+    for suite in "${suites[@]}"; do
+      # An old suite's list may name what the mirror no longer has: then the next one's kernel will do.
+      release=$(fetch_from "$suite" "$2" "$update") || continue
+      mkdir -p "$(dirname "$kernels/$1")"
+      # Relative, and its number of steps up depends on the name: arm64/6.1.
+      ln -sfnr "$kernels/$release" "$kernels/$1"
+      return 0
+    done
+    [[ -z $update ]] || break
+  done
+  die "no suite has a kernel $1 with a debug file (looked in ${suites[*]})"
 }
 
 main() {

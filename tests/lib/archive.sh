@@ -4,7 +4,7 @@
 #   archive SUITE ARCH TOOL ARGUMENTS…      apt-get or apt-cache with that suite's lists, which are fetched when missing
 #   archive_update SUITE ARCH               fetches them anew; fails when the mirror has no such suite
 #   archive_candidate SUITE ARCH PACKAGE    the newest version, or fails
-#   archive_download SUITE ARCH PACKAGE VERSION    the path of the verified .deb
+#   archive_download SUITE ARCH PACKAGE VERSION    the path of the verified .deb; or says why not, and fails
 #
 # The mirror is the one that the machine's own apt is configured with. Lists and packages are kept in
 # ${GUESTSCOPE_CACHE:-~/.cache/guestscope}; the machine's own lists and packages are never touched. What comes from the
@@ -95,7 +95,7 @@ archive_verified() {  # FILE SHA256: apt checks what it downloads; this also cov
 
 archive_download() {  # SUITE ARCH PACKAGE VERSION → path of the verified .deb
   local suite=$1 arch=$2 package=$3 version=$4 record size sha name file progress status=0
-  record=$(archive "$suite" "$arch" apt-cache show "$package=$version") || die "$suite has no $package $version"
+  record=$(archive "$suite" "$arch" apt-cache show "$package=$version") || { say "$suite has no $package $version"; return 1; }
   size=$(sed -n 's/^Size: //p' <<<"$record" | head -n1)
   sha=$(sed -n 's/^SHA256: //p' <<<"$record" | head -n1)
   name=$(sed -n 's/^Architecture: //p' <<<"$record" | head -n1)
@@ -109,8 +109,8 @@ archive_download() {  # SUITE ARCH PACKAGE VERSION → path of the verified .deb
     (cd "$downloads" && archive "$suite" "$arch" apt-get -q download "$package=$version" </dev/null >&2) || status=$?
     kill "$progress" 2>/dev/null || true
     wait "$progress" 2>/dev/null || true
-    ((status == 0)) || die "download of $package failed; is the network up? --update fetches the package lists anew"
-    archive_verified "$file" "$sha" || die "$file is damaged"
+    ((status == 0)) || { say "$suite: $package cannot be had; is the network up?"; return 1; }
+    archive_verified "$file" "$sha" || { say "$file is damaged"; return 1; }
   fi
   printf '%s\n' "$file"
 }
