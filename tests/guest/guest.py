@@ -1,6 +1,6 @@
 """A QEMU guest and the guestscope daemon, as the live tests use them. Standard library only.
 
-    with Guest() as guest:                  # boots; ended by pid in every case
+    with Guest(kernel("6.1")) as guest:     # boots; ended by pid in every case
         guest.wait_ready()                  # "GUEST READY" on the console
         guest.run("bpftool -j map show")    # over the second serial port
         with Daemon(guest) as daemon:
@@ -194,11 +194,11 @@ class Guest:
     gdb is "tcp" (a free loopback port, or gdb_port), "unix" or None. paused starts it with -S. qemu is appended to QEMU's command line.
     """
 
-    def __init__(self, kernel_file=None, cpus=2, memory="512M", cpu="max", append="", paused=False, gdb="tcp", gdb_port=None,
+    def __init__(self, kernel_file, cpus=2, memory="512M", cpu="max", append="", paused=False, gdb="tcp", gdb_port=None,
                  initrd=None, qemu=(), accel="tcg,thread=multi"):
-        self.kernel = kernel_file or kernel("6.1")
+        self.kernel = kernel_file
         if self.kernel is None:
-            raise HarnessError("kernel 6.1 is not in the cache; run tests/guest/fetch_kernel.sh 6.1")
+            raise HarnessError("the guest's kernel is not in the cache; tests/guest/fetch_kernel.sh fetches it")
         machine = MACHINES[self.kernel.arch]
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="guest-"))
         self.cpus = cpus
