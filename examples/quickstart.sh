@@ -157,8 +157,8 @@ main() {
   (cd "$root" && cmake --preset "$preset" >/dev/null && cmake --build --preset "$preset" --target guestscope)
   say "a kernel and a small guest"
   local kernel vmlinuz vmlinux image gdb_port
-  kernel=$("$root/tests/guest/fetch_kernel.sh" 6.1)
-  IFS=$'\t' read -r _ _ vmlinuz vmlinux <<<"$kernel"
+  kernel=$("$root/tests/guest/fetch_kernel.sh" --debug 6.1)
+  IFS=$'\t' read -r _ _ vmlinuz vmlinux _ <<<"$kernel"
   image=$("$root/tests/guest/build_image.sh")
   echo "$vmlinuz"
 

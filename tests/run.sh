@@ -57,10 +57,10 @@ main() {
     say "kernels and guest"
     for series in "${kernels[@]}"; do
       # A kernel that cannot be had is reported by the tests that want it.
-      tests/guest/fetch_kernel.sh "$series" || echo "no kernel $series"
+      tests/guest/fetch_kernel.sh --debug "$series" || echo "no kernel $series"
     done
     # The comparison of all types of a real kernel with libbpf's reading of them.
-    IFS=$'\t' read -r _ _ _ vmlinux < <(tests/guest/fetch_kernel.sh --cached "${kernels[0]}") || true
+    IFS=$'\t' read -r _ _ _ vmlinux _ < <(tests/guest/fetch_kernel.sh --cached --debug "${kernels[0]}") || true
     [[ -z ${vmlinux:-} ]] || export GUESTSCOPE_TEST_VMLINUX=$vmlinux
     tests/guest/build_image.sh
   fi

@@ -6,5 +6,5 @@ cd "$root"
 tests/lib/packages.sh
 cmake --preset release >/dev/null
 cmake --build --preset release --target guestscope bench_snapshots
-tests/guest/fetch_kernel.sh "${1:-6.1}" >/dev/null
+tests/guest/fetch_kernel.sh --debug "${1:-6.1}" >/dev/null
 exec python3 -B tests/bench/run.py build/release "${1:-6.1}"

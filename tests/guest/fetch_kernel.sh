@@ -1,156 +1,206 @@
 #!/usr/bin/env bash
-# Fetches the newest Debian cloud kernel of a series, and its debug file, into the cache.
+# Fetches the newest Debian kernel of a series into the cache.
 #
-#   tests/guest/fetch_kernel.sh [--update] [--cached] SERIES…        SERIES: 6.1, 6.12, …
+#   tests/guest/fetch_kernel.sh [--debug] [--update] [--cached] NAME…        NAME: [arm64/]SERIES[-FLAVOUR]
 #
-# One line per series on stdout, tab-separated, in the order asked:
-#   SERIES  RELEASE  /path/vmlinuz  /path/vmlinux
-# Progress and errors go to stderr. A series that is in the cache is answered from there in milliseconds, without
-# the network, even when the archive has a newer one; --update asks the archive. --cached never uses the network:
-# exit status 3 when a series is not there.
+#   6.1, 5.10, 7.2     the kernel for virtual machines ("cloud") of x86-64: the smallest
+#   arm64/6.12         the same of arm64
+#   6.1-generic        the kernel for all machines;  6.1-rt  with PREEMPT_RT;  arm64/6.12-16k  with pages of 16 KB
 #
-# Cache: ${GUESTSCOPE_CACHE:-~/.cache/guestscope}/kernels/RELEASE/{vmlinuz,vmlinux,complete}, and a link per series
-# that is made last, so an interrupted fetch is never taken for a whole one. About 620 MB per kernel.
+# One line per name on stdout, tab-separated, in the order asked:
+#   NAME  RELEASE  /path/vmlinuz  /path/vmlinux  ARCH  /path/modules
+# vmlinux, the debug file, is "-" when it is not there: it is ten times the rest, and fetched with --debug only. ARCH is
+# Debian's word: amd64 or arm64. modules has a few small modules, not compressed. Progress and errors go to stderr.
+# What is in the cache is answered from there in milliseconds, without the network, even when the archive has a newer
+# one; --update asks the archive. --cached never uses the network: exit status 3 when a kernel is not there.
+#
+# Cache: ${GUESTSCOPE_CACHE:-~/.cache/guestscope}/kernels/RELEASE/{vmlinuz,config,modules,vmlinux,complete}, and a link
+# per name that is made last, so an interrupted fetch is never taken for a whole one. 20 MB per kernel, or about 500.
 set -euo pipefail
 
-cache=${GUESTSCOPE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/guestscope}
-kernels=$cache/kernels
-downloads=$cache/downloads
-arch=amd64
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 say() { printf 'fetch_kernel: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 
-print_cached() {  # SERIES → its line, or fails
-  local dir=$kernels/$1 release
-  [[ -f $dir/complete && -s $dir/vmlinuz && -s $dir/vmlinux ]] || return 1
-  release=$(<"$dir/complete")
-  printf '%s\t%s\t%s\t%s\n' "$1" "$release" "$kernels/$release/vmlinuz" "$kernels/$release/vmlinux"
+# shellcheck source=tests/lib/archive.sh
+source "$here/../lib/archive.sh"
+kernels=$cache/kernels
+
+# Where to look, in this order; the first that has the series is taken. A suite that the mirror no longer has is passed over.
+readonly suites=(bookworm-security bookworm bookworm-backports trixie-security trixie trixie-backports
+  bullseye-security bullseye forky sid experimental)
+# Small, nothing else needs them, and they have BTF of their own where the kernel has BTF for modules.
+readonly modules=(dummy veth tcp_bbr tcp_dctcp)
+
+parse() {  # NAME → sets arch, series, flavour; fails when it is none
+  [[ $1 =~ ^(arm64/|amd64/)?([0-9]+\.[0-9]+)(-(generic|rt|16k|cloud))?$ ]] || return 1
+  arch=${BASH_REMATCH[1]%/} series=${BASH_REMATCH[2]} flavour=${BASH_REMATCH[4]:-cloud}
+  arch=${arch:-amd64}
 }
 
-# The newest release of a series for which the archive has both the image and its debug file in the same version.
+print_cached() {  # NAME DEBUG → its line, or fails
+  local dir=$kernels/$1 release vmlinux=-
+  [[ -f $dir/complete && -s $dir/vmlinuz && -d $dir/modules ]] || return 1
+  release=$(<"$dir/complete")
+  dir=$kernels/$release
+  [[ -s $dir/vmlinux ]] && vmlinux=$dir/vmlinux
+  [[ -z $2 || $vmlinux != - ]] || return 1
+  printf '%s\t%s\t%s\t%s\t%s\t%s\n' "$1" "$release" "$dir/vmlinuz" "$vmlinux" "$arch" "$dir/modules"
+}
+
+package_suffix() {  # → the end of the packages' names
+  case $flavour in
+    generic) printf '%s' "$arch" ;;
+    16k) printf '%s-16k' "$arch" ;;
+    *) printf '%s-%s' "$flavour" "$arch" ;;
+  esac
+}
+
+# The newest release of the series for which the suite has both the image and its debug file in the same version.
 # Image packages outlive their debug files in the index, so the newest image alone is not enough.
-newest_release() {  # SERIES → RELEASE VERSION
-  local series=$1 release version debug
+newest_release() {  # SUITE → RELEASE VERSION
+  local suite=$1 release version debug suffix
+  suffix=$(package_suffix)
   while read -r release; do
-    version=$(candidate "linux-image-$release") || continue
-    debug=$(candidate "linux-image-$release-dbg") || continue
+    version=$(archive_candidate "$suite" "$arch" "linux-image-$release") || continue
+    debug=$(archive_candidate "$suite" "$arch" "linux-image-$release-dbg") || continue
     if [[ $version == "$debug" ]]; then
       printf '%s %s\n' "$release" "$version"
       return 0
     fi
-  done < <(apt-cache --names-only search "^linux-image-${series//./\\.}\\..*-cloud-$arch\$" | cut -d' ' -f1 |
-    sed 's/^linux-image-//' | sort -rV)
+  done < <(archive "$suite" "$arch" apt-cache --names-only search \
+    "^linux-image-${series//./\\.}([.~+][0-9a-z.~+]*)?(-[0-9][0-9a-z.~+]*)?-$suffix\$" |
+    cut -d' ' -f1 | sed 's/^linux-image-//' | sort -rV)
   return 1
 }
 
-candidate() {  # PACKAGE → the version that apt would install, or fails
-  apt-cache policy "$1" 2>/dev/null | sed -n 's/^ *Candidate: //p' | grep -v '(none)'
+unpack() {  # DEB DIRECTORY PATTERN…: some files out of a package; the debug package's modules alone would be gigabytes
+  local deb=$1 into=$2
+  shift 2
+  # tar's status also says that a pattern matched nothing: what is needed is checked by who needs it.
+  dpkg-deb --fsys-tarfile "$deb" 2>/dev/null | tar -x -C "$into" --wildcards --no-anchored "$@" 2>/dev/null || true
 }
 
-update_lists() {
-  say "updating the package lists"
-  if ((EUID)); then
-    command -v sudo >/dev/null || die "the package lists are empty or old: run 'apt-get update' as root"
-    sudo apt-get -q update </dev/null >&2
-  else
-    apt-get -q update </dev/null >&2
-  fi || die "apt-get update failed; see above"
-}
-
-# Prints how much has arrived every few seconds: apt-get shows its own progress only on a terminal.
-show_progress() {  # FILE TOTAL NAME
-  local have
-  while sleep 3 && kill -0 $$ 2>/dev/null; do  # it must not outlive the script, whose lock it holds
-    have=$(stat -c %s "$1" 2>/dev/null || echo 0)
-    say "$3: $((have >> 20)) of $(($2 >> 20)) MB"
+take() {  # TARGET FILE…: moves the first that is there
+  local target=$1 file
+  shift
+  for file in "$@"; do
+    [[ -s $file && ! -L $file ]] || continue
+    mv "$file" "$target"
+    return 0
   done
+  die "the package has no ${target##*/}"
 }
 
-verified() {  # FILE SHA256: apt checks what it downloads; this also covers a file left by an earlier, interrupted run
-  [[ -s $1 ]] && printf '%s  %s\n' "$2" "$1" | sha256sum --check --status && dpkg-deb --info "$1" >/dev/null 2>&1
-}
-
-download() {  # PACKAGE VERSION → path of the verified .deb
-  local package=$1 version=$2 record size sha file progress status=0
-  record=$(apt-cache show "$package=$version") || die "the archive has no $package $version"
-  size=$(sed -n 's/^Size: //p' <<<"$record" | head -n1)
-  sha=$(sed -n 's/^SHA256: //p' <<<"$record" | head -n1)
-  file=$downloads/${package}_${version//:/%3a}_$arch.deb
-  if ! verified "$file" "$sha"; then
-    rm -f "$file"
-    say "downloading $package $version ($((size >> 20)) MB)"
-    show_progress "$file" "$size" "$package" &
-    progress=$!
-    # The note about the unsandboxed download, when root, is of no use to anybody.
-    (cd "$downloads" && apt-get -q -o APT::Sandbox::User=root download "$package=$version" </dev/null >&2) || status=$?
-    kill "$progress" 2>/dev/null || true
-    wait "$progress" 2>/dev/null || true
-    ((status == 0)) || die "download of $package failed; is the network up, are the package lists fresh (apt-get update)?"
-    verified "$file" "$sha" || die "$file is damaged"
-  fi
-  printf '%s\n' "$file"
-}
-
-unpack() {  # DEB MEMBER TARGET: one file out of a package; the debug package's modules alone would be gigabytes
-  # tar stops at the first match, so dpkg-deb may end on a broken pipe: tar's status is the one that counts.
-  (set +o pipefail; dpkg-deb --fsys-tarfile "$1" 2>/dev/null | tar -xO --occurrence=1 "./$2" >"$3") ||
-    die "$1 has no $2"
-  [[ -s $3 ]] || die "$1: $2 is empty"
-}
-
-fetch() {  # SERIES
-  local series=$1 found release version image debug work
-  found=$(newest_release "$series") || { update_lists; found=$(newest_release "$series"); } ||
-    die "the machine's apt sources have no cloud kernel $series with a debug file"
-  read -r release version <<<"$found"
-  if [[ ! -f $kernels/$release/complete ]]; then
-    image=$(download "linux-image-$release" "$version")
-    debug=$(download "linux-image-$release-dbg" "$version")
-    say "unpacking $release"
-    work=$kernels/.partial-$release
+fetch_image() {  # SUITE RELEASE VERSION
+  local suite=$1 release=$2 version=$3 part name work=$kernels/.partial-$2 debs=() file
+  rm -rf "$work"
+  mkdir -p "$work/root" "$work/modules"
+  # From 7.x on the image's package only names three others.
+  for part in binary modules base image; do
+    name=linux-$part-$release
+    [[ $part == image && ${#debs[@]} -gt 0 ]] && continue
+    [[ $(archive_candidate "$suite" "$arch" "$name") == "$version" ]] || continue
+    file=$(archive_download "$suite" "$arch" "$name" "$version") || return 1
+    debs+=("$file")
+  done
+  say "unpacking $release"
+  for file in "${debs[@]}"; do
+    unpack "$file" "$work/root" 'vmlinuz*' "boot/config-$release" "modules/$release/config" \
+      "${modules[@]/%/.ko}" "${modules[@]/%/.ko.xz}" "${modules[@]/%/.ko.zst}"
+  done
+  take "$work/vmlinuz" "$work/root/boot/vmlinuz-$release" "$work"/root/{usr/,}"lib/modules/$release/vmlinuz"
+  take "$work/config" "$work/root/boot/config-$release" "$work"/root/{usr/,}"lib/modules/$release/config"
+  find "$work/root" -name '*.ko*' -type f -exec mv -t "$work/modules" {} +
+  find "$work/modules" -name '*.xz' -exec xz -d {} +
+  find "$work/modules" -name '*.zst' -exec zstd -q -d --rm {} +
+  rm -rf "$work/root"
+  printf '%s\n' "$release" >"$work/complete"
+  sync -f "$work"
+  if [[ -f $kernels/$release/complete ]]; then  # made when there were no modules here; it may be in use
+    mv -T "$work/modules" "$kernels/$release/modules"
     rm -rf "$work"
-    mkdir -p "$work"
-    unpack "$image" "boot/vmlinuz-$release" "$work/vmlinuz"
-    unpack "$image" "boot/config-$release" "$work/config"
-    unpack "$debug" "usr/lib/debug/boot/vmlinux-$release" "$work/vmlinux"
-    printf '%s\n' "$release" >"$work/complete"
-    sync -f "$work"
+  else
     rm -rf "${kernels:?}/$release"
     mv "$work" "$kernels/$release"
-    rm -f "$image" "$debug"
   fi
-  ln -sfn "$release" "$kernels/$series"
+  rm -f "${debs[@]}"
+}
+
+fetch_debug() {  # SUITE RELEASE VERSION
+  local work=$kernels/.partial-debug-$2 debug
+  debug=$(archive_download "$1" "$arch" "linux-image-$2-dbg" "$3") || return 1
+  say "unpacking the debug file of $2"
+  rm -rf "$work"
+  mkdir -p "$work"
+  unpack "$debug" "$work" --occurrence=1 "boot/vmlinux-$2"
+  [[ -n $(find "$work" -name 'vmlinux*' -type f) ]] || unpack "$debug" "$work" --occurrence=1 "modules/$2/vmlinux"
+  take "$work/vmlinux" "$(find "$work" -name 'vmlinux*' -type f | head -n1)"
+  sync -f "$work"
+  mv "$work/vmlinux" "$kernels/$2/vmlinux"
+  rm -rf "$work" "$debug"
+}
+
+fetch_from() {  # SUITE DEBUG UPDATE → RELEASE, or fails
+  local suite=$1 found release version
+  if [[ -n $3 || ! -f $cache/apt/$arch/$suite/updated ]]; then
+    archive_update "$suite" "$arch" || { say "no list of $suite: $(tail -n1 "$cache/apt/$arch/$suite/log")"; return 1; }
+  fi
+  found=$(newest_release "$suite") || return 1
+  read -r release version <<<"$found"
+  [[ -f $kernels/$release/complete && -d $kernels/$release/modules ]] || fetch_image "$suite" "$release" "$version" || return 1
+  [[ -z $2 || -s $kernels/$release/vmlinux ]] || fetch_debug "$suite" "$release" "$version" || return 1
+  printf '%s\n' "$release"
+}
+
+fetch() {  # NAME DEBUG UPDATE
+  local suite release update
+  # Lists that are old name packages which are gone: with fresh ones it may go better.
+  for update in "$3" 1; do
+    for suite in "${suites[@]}"; do
+      # An old suite's list may name what the mirror no longer has: then the next one's kernel will do.
+      release=$(fetch_from "$suite" "$2" "$update") || continue
+      mkdir -p "$(dirname "$kernels/$1")"
+      # Relative, and its number of steps up depends on the name: arm64/6.1.
+      ln -sfnr "$kernels/$release" "$kernels/$1"
+      return 0
+    done
+    [[ -z $update ]] || break
+  done
+  die "no suite has a kernel $1 with a debug file (looked in ${suites[*]})"
 }
 
 main() {
-  local update='' cached='' series_list=() series
+  local update='' cached='' debug='' names=() name arch series flavour
   while (($#)); do
     case $1 in
       --update) update=1 ;;
       --cached) cached=1 ;;
-      -h | --help) sed -n '2,14s/^# \{0,1\}//p' "$0"; return 0 ;;
+      --debug) debug=1 ;;
+      -h | --help) sed -n '2,20s/^# \{0,1\}//p' "$0"; return 0 ;;
       -*) say "unknown option $1 (try --help)"; return 2 ;;
-      *[!0-9.]* | '') say "'$1' is no kernel series; examples: 6.1 6.12"; return 2 ;;
-      *) series_list+=("$1") ;;
+      *) parse "$1" || { say "'$1' names no kernel; examples: 6.1 arm64/6.12 6.1-rt"; return 2; }
+        names+=("$1") ;;
     esac
     shift
   done
-  ((${#series_list[@]})) || { say "which series? for example: $0 6.1"; return 2; }
-  for series in "${series_list[@]}"; do
-    if [[ -z $update ]] && print_cached "$series"; then continue; fi
+  ((${#names[@]})) || { say "which kernel? for example: $0 6.1"; return 2; }
+  for name in "${names[@]}"; do
+    parse "$name"
+    if [[ -z $update ]] && print_cached "$name" "$debug"; then continue; fi
     if [[ -n $cached ]]; then
-      say "kernel $series is not in $kernels"
+      say "kernel $name is not in $kernels${debug:+ with its debug file}"
       return 3
     fi
     command -v apt-cache >/dev/null || die "no apt here: this script fetches Debian's kernels with Debian's tools"
-    mkdir -p "$kernels" "$downloads"
+    mkdir -p "$kernels"
     exec {lock}>"$cache/fetch.lock"
     flock -n "$lock" || { say "another fetch is running; waiting for it"; flock "$lock"; }
     # What we waited for may be what we wanted.
-    if [[ -n $update ]] || ! print_cached "$series" >/dev/null; then fetch "$series"; fi
+    if [[ -n $update ]] || ! print_cached "$name" "$debug" >/dev/null; then fetch "$name" "$debug" "$update"; fi
     exec {lock}>&-
-    print_cached "$series" || die "$kernels/$series is incomplete; remove it and try again"
+    print_cached "$name" "$debug" || die "$kernels/$name is incomplete; remove it and try again"
   done
 }
 

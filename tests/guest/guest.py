@@ -1,6 +1,6 @@
 """A QEMU guest and the guestscope daemon, as the live tests use them. Standard library only.
 
-    with Guest() as guest:                  # boots; ended by pid in every case
+    with Guest(kernel("6.1")) as guest:     # boots; ended by pid in every case
         guest.wait_ready()                  # "GUEST READY" on the console
         guest.run("bpftool -j map show")    # over the second serial port
         with Daemon(guest) as daemon:
@@ -13,6 +13,7 @@ Not thread-safe, but for QMP events: a thread per guest collects them.
 import atexit
 import collections
 import ctypes
+import functools
 import gzip
 import http.client
 import json
@@ -34,22 +35,34 @@ CACHE = pathlib.Path(
     or pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache") / "guestscope"
 )
 
-Kernel = collections.namedtuple("Kernel", "series release vmlinuz vmlinux")
+Kernel = collections.namedtuple("Kernel", "name release vmlinuz vmlinux arch modules")
+
+# What an architecture's machine is, by Debian's name of it. The shell is the serial port that init listens on: arm64's second
+# one of QEMU's own belongs to the secure world, and Debian's kernels have no driver for virtio's built in, so PCI it is.
+Machine = collections.namedtuple("Machine", "qemu machine console shell_port shell_device")
+MACHINES = {
+    "amd64": Machine("qemu-system-x86_64", "q35", "ttyS0", "ttyS1", ["-serial", "chardev:shell"]),
+    "arm64": Machine("qemu-system-aarch64", "virt,gic-version=3", "ttyAMA0", "ttyS0", ["-device", "pci-serial,chardev=shell"]),
+}
 
 
 class HarnessError(Exception):
     """Something around the daemon failed: QEMU, the guest, a time limit."""
 
 
-def kernel(series):
-    """The cached kernel of a series, or None: fetch_kernel.sh puts them there."""
-    found = subprocess.run([HERE / "fetch_kernel.sh", "--cached", series], capture_output=True, text=True, check=False)
-    return Kernel(*found.stdout.strip().split("\t")) if found.returncode == 0 else None
+def kernel(name):
+    """The cached kernel of a name ("6.1", "arm64/6.12-16k"), or None: fetch_kernel.sh puts them there. vmlinux may be None."""
+    found = subprocess.run([HERE / "fetch_kernel.sh", "--cached", name], capture_output=True, text=True, check=False)
+    if found.returncode != 0:
+        return None
+    fields = Kernel(*found.stdout.strip().split("\t"))
+    return fields._replace(vmlinux=None) if fields.vmlinux == "-" else fields
 
 
-def image():
+@functools.lru_cache(maxsize=None)
+def image(arch="amd64"):
     """The guest's initramfs, built when needed."""
-    built = subprocess.run([HERE / "build_image.sh"], stdout=subprocess.PIPE, text=True, check=True)
+    built = subprocess.run([HERE / "build_image.sh", "--arch", arch], stdout=subprocess.PIPE, text=True, check=True)
     return built.stdout.strip()
 
 
@@ -181,11 +194,12 @@ class Guest:
     gdb is "tcp" (a free loopback port, or gdb_port), "unix" or None. paused starts it with -S. qemu is appended to QEMU's command line.
     """
 
-    def __init__(self, kernel_file=None, cpus=2, memory="512M", cpu="max", append="", paused=False, gdb="tcp", gdb_port=None,
+    def __init__(self, kernel_file, cpus=2, memory="512M", cpu="max", append="", paused=False, gdb="tcp", gdb_port=None,
                  initrd=None, qemu=(), accel="tcg,thread=multi"):
-        self.kernel = kernel_file or kernel("6.1")
+        self.kernel = kernel_file
         if self.kernel is None:
-            raise HarnessError("kernel 6.1 is not in the cache; run tests/guest/fetch_kernel.sh 6.1")
+            raise HarnessError("the guest's kernel is not in the cache; tests/guest/fetch_kernel.sh fetches it")
+        machine = MACHINES[self.kernel.arch]
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="guest-"))
         self.cpus = cpus
         self.memory = memory
@@ -197,12 +211,14 @@ class Guest:
         self._received = b""
         self._token = 0
         self.process = None
-        command = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-name", "guest",
-                   "-accel", accel, "-machine", "q35", "-cpu", cpu, "-smp", str(cpus), "-m", memory,
-                   "-kernel", self.kernel.vmlinuz, "-initrd", initrd or image(),
-                   "-append", f"console=ttyS0 quiet {append}",
+        # Signing pointers as the architecture says costs an emulated CPU a third of its time.
+        cpu += ",pauth-impdef=on" if cpu == "max" and self.kernel.arch == "arm64" else ""
+        command = [machine.qemu, "-nodefaults", "-no-user-config", "-display", "none", "-name", "guest",
+                   "-accel", accel, "-machine", machine.machine, "-cpu", cpu, "-smp", str(cpus), "-m", memory,
+                   "-kernel", self.kernel.vmlinuz, "-initrd", initrd or image(self.kernel.arch),
+                   "-append", f"console={machine.console} shell_port={machine.shell_port} quiet {append}",
                    "-chardev", f"file,id=console,path={self.console_path}", "-serial", "chardev:console",
-                   "-chardev", f"socket,id=shell,path={self.directory}/shell,server=on,wait=off", "-serial", "chardev:shell",
+                   "-chardev", f"socket,id=shell,path={self.directory}/shell,server=on,wait=off", *machine.shell_device,
                    "-qmp", f"unix:{self.directory}/qmp,server=on,wait=off"]
         if gdb == "tcp":
             command += ["-gdb", f"tcp:127.0.0.1:{self.gdb_port}"]

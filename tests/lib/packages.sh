@@ -12,10 +12,10 @@ readonly -A packages=(
   # The daemon and its unit tests.
   [build]="g++ cmake ninja-build pkg-config libelf-dev nlohmann-json3-dev libcpp-httplib-dev doctest-dev
            libpugixml-dev libcli11-dev libspdlog-dev libfmt-dev"
-  # The small guest: its kernel's wrapping (xz), its programs, its initramfs, and the emulator. Clang 19, not the
-  # default 14: only it emits 64-bit enumerators (BTF_KIND_ENUM64), which map values in the field have.
-  [guest]="qemu-system-x86 bpftool clang-19 libbpf-dev libelf-dev zlib1g-dev libc6-dev gcc busybox-static cpio
-           xz-utils tar"
+  # The small guests, of x86-64 and arm64: their kernels' wrapping (xz, zstd), programs, initramfs, and the emulators.
+  # Clang 19, not the default 14: only it emits 64-bit enumerators (BTF_KIND_ENUM64), which map values in the field have.
+  [guest]="qemu-system-x86 qemu-system-arm bpftool clang-19 libbpf-dev libelf-dev zlib1g-dev libc6-dev gcc
+           gcc-aarch64-linux-gnu libc6-dev-arm64-cross busybox-static cpio xz-utils zstd tar debian-archive-keyring"
   # What the tests and the example scripts call.
   [tests]="python3 curl jq binutils git"
 )

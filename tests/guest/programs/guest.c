@@ -3,8 +3,12 @@
 //
 // Maps and programs whose names begin with "live_" (and the section ".bss" of progs.bpf.c) change for ever; everything
 // else stays as it was at GUEST READY. A failure ends the program with a line that says what failed.
+//
+// What a kernel or an architecture may lack is asked of the kernel itself, and what it refuses is left out: what there
+// is beside the rest stands in /run/guest/made, a line each: "map NAME", "attached NAME", "btf KIND".
 #define _GNU_SOURCE
 #include <bpf/bpf.h>
+#include <bpf/btf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -28,7 +32,14 @@
 
 enum { kHostnameCalls = 7, kDomainCalls = 5, kFunctionRuns = 50, kRunsPerCpu = 100, kMaxCpus = 64 };
 
+#ifdef __aarch64__
+#define SYSTEM_CALL "__arm64_sys_"
+#else
+#define SYSTEM_CALL "__x64_sys_"
+#endif
+
 static int possible_cpus;
+static FILE *made;
 
 static void fail(const char *format, ...) {
   int error = errno;
@@ -41,12 +52,18 @@ static void fail(const char *format, ...) {
   exit(1);
 }
 
-static void put(struct bpf_map *map, const void *key, const void *value) {
-  if (bpf_map_update_elem(bpf_map__fd(map), key, value, BPF_ANY)) fail("update of %s", bpf_map__name(map));
+static void put_fd(int fd, const char *name, const void *key, const void *value) {
+  // Before 6.1 an element that is not preallocated comes from what is free at once, and per CPU that is little: the kernel
+  // gets more in the background.
+  struct timespec pause = {0, 10000000};
+  for (int tries = 0; bpf_map_update_elem(fd, key, value, BPF_ANY); tries++) {
+    if (errno != ENOMEM || tries == 500) fail("update of %s", name);
+    nanosleep(&pause, NULL);
+  }
 }
 
-static void put_fd(int fd, const char *name, const void *key, const void *value) {
-  if (bpf_map_update_elem(fd, key, value, BPF_ANY)) fail("update of %s", name);
+static void put(struct bpf_map *map, const void *key, const void *value) {
+  put_fd(bpf_map__fd(map), bpf_map__name(map), key, value);
 }
 
 static void put_indexed(struct bpf_map *map, u32 index, const void *value) { put(map, &index, value); }
@@ -252,6 +269,8 @@ static void make_plain_maps(void) {
   u8 key[64], value[70016];
   for (size_t i = 0; i < sizeof(kPlainMaps) / sizeof(*kPlainMaps); i++) {
     const struct plain_map *map = &kPlainMaps[i];
+    if (libbpf_probe_bpf_map_type(map->type, NULL) == 0) continue;
+    if (map->fill == 0) fprintf(made, "map %s\n", map->name);
     LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = map->flags);
     int fd = bpf_map_create(map->type, *map->name ? map->name : NULL, map->key_size, map->value_size, map->max_entries, &options);
     if (fd < 0) fail("creation of %s", map->name);
@@ -328,18 +347,76 @@ static void load_as_user(void) {
   if (setreuid(0, 0)) fail("setreuid back");
 }
 
-static struct progs_bpf *load_programs(int online) {
-  struct progs_bpf *progs = progs_bpf__open_and_load();
+// With "only", everything but that program is left out.
+static struct progs_bpf *open_programs(const char *only) {
+  struct progs_bpf *progs = progs_bpf__open();
   if (!progs) fail("programs");
+  bpf_program__set_attach_target(progs->progs.on_sethostname, 0, SYSTEM_CALL "sethostname");
+  struct bpf_program *program;
+  bpf_object__for_each_program(program, progs->obj) {
+    if (only) bpf_program__set_autoload(program, strcmp(bpf_program__name(program), only) == 0);
+  }
+  return progs;
+}
+
+static bool loads_alone(const char *name) {
+  struct progs_bpf *progs = open_programs(name);
+  int status = progs_bpf__load(progs);
+  progs_bpf__destroy(progs);
+  return status == 0;
+}
+
+static struct progs_bpf *load_without(const char *const *optional, size_t count) {
+  struct progs_bpf *progs = open_programs(NULL);
+  for (size_t i = 0; i < count; i++)
+    if (!loads_alone(optional[i])) bpf_program__set_autoload(bpf_object__find_program_by_name(progs->obj, optional[i]), false);
+  if (progs_bpf__load(progs)) fail("programs");
+  return progs;
+}
+
+// Attaches a program that not every kernel and architecture can attach, when it was loaded.
+static void attach_if_possible(struct bpf_program *program, struct bpf_link **link) {
+  enum { kNotSupported = 524 };  // the kernel's ENOTSUPP, which C libraries do not have
+  if (!bpf_program__autoload(program)) return;
+  *link = bpf_program__attach(program);
+  if (*link) {
+    fprintf(made, "attached %s\n", bpf_program__name(program));
+  } else if (errno != kNotSupported && errno != EOPNOTSUPP) {
+    fail("attach of %s", bpf_program__name(program));
+  }
+}
+
+static struct progs_bpf *load_programs(int online) {
+  static const char *const kOptional[] = {"on_sethostname", "on_setdomain"};
+  struct progs_bpf *progs = open_programs(NULL);
+  if (progs_bpf__load(progs)) {
+    progs_bpf__destroy(progs);
+    progs = load_without(kOptional, sizeof(kOptional) / sizeof(*kOptional));
+  }
   fill_others(progs);
   // Attached one by one: never_run, and those for BPF_PROG_TEST_RUN, stay loose.
-  progs->links.on_sethostname = bpf_program__attach(progs->progs.on_sethostname);
-  progs->links.on_setdomain = bpf_program__attach(progs->progs.on_setdomain);
-  if (!progs->links.on_sethostname || !progs->links.on_setdomain) fail("attach");
+  attach_if_possible(progs->progs.on_sethostname, &progs->links.on_sethostname);
+  attach_if_possible(progs->progs.on_setdomain, &progs->links.on_setdomain);
   run_programs(progs, online);
   progs->links.on_switch = bpf_program__attach(progs->progs.on_switch);
   if (!progs->links.on_switch) fail("attach of on_switch");
   return progs;
+}
+
+// Kinds of types that the kernel may not know yet. libbpf replaces them, in what it loads for the maps, by others of the
+// same size.
+static void note_btf_kinds(void) {
+  struct btf *with_float = btf__new_empty(), *with_enum64 = btf__new_empty();
+  if (!with_float || !with_enum64) fail("empty BTF");
+  libbpf_print_fn_t print = libbpf_set_print(NULL);
+  btf__add_float(with_float, "double", 8);
+  btf__add_enum64(with_enum64, "wide", 8, false);
+  btf__add_enum64_value(with_enum64, "WIDE_BIG", 1ULL << 40);
+  if (btf__load_into_kernel(with_float) == 0) fprintf(made, "btf float\n");
+  if (btf__load_into_kernel(with_enum64) == 0) fprintf(made, "btf enum64\n");
+  libbpf_set_print(print);
+  btf__free(with_float);
+  btf__free(with_enum64);
 }
 
 static void write_pid(const char *path, pid_t pid) {
@@ -422,6 +499,10 @@ int main(void) {
   possible_cpus = libbpf_num_possible_cpus();
   int online = (int)sysconf(_SC_NPROCESSORS_ONLN);
   if (possible_cpus < 1 || possible_cpus > kMaxCpus) fail("%d possible CPUs", possible_cpus);
+  mkdir("/run/guest", 0755);
+  made = fopen("/run/guest/made", "w");
+  if (!made) fail("/run/guest/made");
+  note_btf_kinds();
   struct maps_bpf *maps = maps_bpf__open_and_load();
   if (!maps) fail("maps");
   fill_types(maps);
@@ -430,6 +511,7 @@ int main(void) {
   make_plain_maps();
   load_as_user();
   struct progs_bpf *progs = load_programs(online);
+  fclose(made);
   start_tasks(progs, online);
   write_pid("/run/guest.pid", getpid());
   printf("GUEST READY\n");

@@ -105,14 +105,15 @@ int on_switch(void *context) {
   return 0;
 }
 
-// Only guest.c calls sethostname, a known number of times.
-SEC("fentry/__x64_sys_sethostname")
+// Only guest.c calls sethostname, a known number of times. It also names the function to attach to, which depends on the
+// architecture.
+SEC("fentry")
 int on_sethostname(void *context) {
   (void)context;
   return 0;
 }
 
-SEC("kprobe/__x64_sys_setdomainname")
+SEC("ksyscall/setdomainname")
 int on_setdomain(void *context) {
   (void)context;
   return 0;
