@@ -62,6 +62,12 @@ def binary():
     return builds[-1] if builds else None
 
 
+def qemu_program(machine="x86_64", directory=None):
+    """QEMU's program for a machine: in `directory`, or $GUESTSCOPE_QEMU (see fetch_qemu.sh), or the installed one."""
+    directory = directory or os.environ.get("GUESTSCOPE_QEMU")
+    return str(pathlib.Path(directory) / f"qemu-system-{machine}") if directory else f"qemu-system-{machine}"
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -178,11 +184,12 @@ class Qmp:
 class Guest:
     """A Linux guest in QEMU under emulation: KASLR on, two serial ports, QMP, gdb stub.
 
-    gdb is "tcp" (a free loopback port, or gdb_port), "unix" or None. paused starts it with -S. qemu is appended to QEMU's command line.
+    gdb is "tcp" (a free loopback port, or gdb_port), "unix" or None. paused starts it with -S. qemu is appended to QEMU's command line,
+    qemu_directory is where to find it if not where $GUESTSCOPE_QEMU says or where it is installed.
     """
 
     def __init__(self, kernel_file=None, cpus=2, memory="512M", cpu="max", append="", paused=False, gdb="tcp", gdb_port=None,
-                 initrd=None, qemu=(), accel="tcg,thread=multi"):
+                 initrd=None, qemu=(), accel="tcg,thread=multi", qemu_directory=None):
         self.kernel = kernel_file or kernel("6.1")
         if self.kernel is None:
             raise HarnessError("kernel 6.1 is not in the cache; run tests/guest/fetch_kernel.sh 6.1")
@@ -197,7 +204,7 @@ class Guest:
         self._received = b""
         self._token = 0
         self.process = None
-        command = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-name", "guest",
+        command = [qemu_program(directory=qemu_directory), "-nodefaults", "-no-user-config", "-display", "none", "-name", "guest",
                    "-accel", accel, "-machine", "q35", "-cpu", cpu, "-smp", str(cpus), "-m", memory,
                    "-kernel", self.kernel.vmlinuz, "-initrd", initrd or image(),
                    "-append", f"console=ttyS0 quiet {append}",
