@@ -9,7 +9,10 @@ namespace {
 
 constexpr std::size_t kMaxBytes = 8;
 
-// For each thread `Hg` selects it and `p` reads each register; an answer is known by its place.
+// For each thread `Hg` selects it, `g` makes QEMU fetch its registers and `p` reads each of those
+// wanted; an answer is known by its place. Under KVM, `p` alone gives what QEMU last knew, which
+// may be from before the guest booted: of the packets that read, only `g` asks the kernel
+// (handle_read_all_regs, cpu_synchronize_state). Its own answer is not needed.
 class RegisterReads final : public Exchange {
  public:
   RegisterReads(std::span<const ThreadId> threads, std::vector<const Register*> registers)
@@ -21,8 +24,10 @@ class RegisterReads final : public Exchange {
     if (sent_ == threads_.size() * per_thread()) return Sent::kNothing;
     const std::size_t place = sent_ % per_thread();
     const ThreadId& thread = threads_[sent_++ / per_thread()];
-    if (place > 0)
-      append_packet(out, fmt::format("p{:x}", registers_[place - 1]->number));
+    if (place >= kBefore)
+      append_packet(out, fmt::format("p{:x}", registers_[place - kBefore]->number));
+    else if (place == 1)
+      append_packet(out, "g");
     else if (thread.pid == 0)
       append_packet(out, fmt::format("Hg{:x}", thread.tid));
     else
@@ -35,8 +40,8 @@ class RegisterReads final : public Exchange {
     const std::size_t thread = received_++ / per_thread();
     if (place == 0)
       check_selected(threads_[thread], payload);
-    else
-      check_value(*registers_[place - 1], payload, values_[thread][place - 1]);
+    else if (place >= kBefore)
+      check_value(*registers_[place - kBefore], payload, values_[thread][place - kBefore]);
     return true;
   }
 
@@ -46,7 +51,9 @@ class RegisterReads final : public Exchange {
   }
 
  private:
-  std::size_t per_thread() const { return registers_.size() + 1; }
+  static constexpr std::size_t kBefore = 2;  ///< `Hg` and `g`
+
+  std::size_t per_thread() const { return registers_.size() + kBefore; }
 
   void check_selected(const ThreadId& thread, std::string_view payload) {
     if (payload == "OK" || refusal_) return;

@@ -75,6 +75,12 @@ def binary():
     return builds[-1] if builds else None
 
 
+def qemu_program(name="qemu-system-x86_64", directory=None):
+    """QEMU's program of that name: in `directory`, or $GUESTSCOPE_QEMU (see fetch_qemu.sh), or the installed one."""
+    directory = directory or os.environ.get("GUESTSCOPE_QEMU")
+    return str(pathlib.Path(directory) / name) if directory else name
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -191,11 +197,12 @@ class Qmp:
 class Guest:
     """A Linux guest in QEMU under emulation: KASLR on, two serial ports, QMP, gdb stub.
 
-    gdb is "tcp" (a free loopback port, or gdb_port), "unix" or None. paused starts it with -S. qemu is appended to QEMU's command line.
+    gdb is "tcp" (a free loopback port, or gdb_port), "unix" or None. paused starts it with -S. qemu is appended to QEMU's command line,
+    qemu_directory is where to find it if not where $GUESTSCOPE_QEMU says or where it is installed.
     """
 
     def __init__(self, kernel_file, cpus=2, memory="512M", cpu="max", append="", paused=False, gdb="tcp", gdb_port=None,
-                 initrd=None, qemu=(), accel="tcg,thread=multi"):
+                 initrd=None, qemu=(), accel="tcg,thread=multi", qemu_directory=None):
         self.kernel = kernel_file
         if self.kernel is None:
             raise HarnessError("the guest's kernel is not in the cache; tests/guest/fetch_kernel.sh fetches it")
@@ -213,7 +220,7 @@ class Guest:
         self.process = None
         # Signing pointers as the architecture says costs an emulated CPU a third of its time.
         cpu += ",pauth-impdef=on" if cpu == "max" and self.kernel.arch == "arm64" else ""
-        command = [machine.qemu, "-nodefaults", "-no-user-config", "-display", "none", "-name", "guest",
+        command = [qemu_program(machine.qemu, qemu_directory), "-nodefaults", "-no-user-config", "-display", "none", "-name", "guest",
                    "-accel", accel, "-machine", machine.machine, "-cpu", cpu, "-smp", str(cpus), "-m", memory,
                    "-kernel", self.kernel.vmlinuz, "-initrd", initrd or image(self.kernel.arch),
                    "-append", f"console={machine.console} shell_port={machine.shell_port} quiet {append}",

@@ -24,8 +24,8 @@ SERIES = os.environ.get("GUESTSCOPE_KERNEL", "6.1")
 
 def missing():
     """Why the live tests cannot run here, or None."""
-    if not shutil.which("qemu-system-x86_64"):
-        return "qemu-system-x86_64 is missing: run tests/lib/packages.sh"
+    if not shutil.which(guests.qemu_program()):
+        return f"{guests.qemu_program()} is missing: run tests/lib/packages.sh"
     if guests.kernel(SERIES) is None:
         return f"kernel {SERIES} is not in the cache: run tests/guest/fetch_kernel.sh {SERIES}"
     if guests.binary() is None:

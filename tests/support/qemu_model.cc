@@ -82,6 +82,11 @@ void QemuModel::take_byte(char c) {
   handle(packet);
 }
 
+void QemuModel::let_run() {
+  running = true;
+  up_to_date_.clear();
+}
+
 void QemuModel::handle(const std::string& packet) {
   switch (packet[0]) {
     case 'm': return read_memory(packet);
@@ -93,14 +98,15 @@ void QemuModel::handle(const std::string& packet) {
           packet.substr(packet.find('.') == std::string::npos ? 2 : packet.find('.') + 1), nullptr,
           16));
       return send(selected_ <= cpus ? "OK" : "E22");
+    case 'g': up_to_date_.insert(selected_); return send("00000000");
     case 'c':
-      running = true;
+      let_run();
       may_reply_ = true;
       return;
     case 'D':
       if (multiprocess && packet == "D") return send("E22");
       ++detached;
-      running = true;
+      let_run();
       return send("OK");
     default: return send("");
   }
@@ -174,7 +180,9 @@ void QemuModel::read_memory(const std::string& packet) {
 
 void QemuModel::read_register(const std::string& packet) {
   const auto found = registers.find(fmt::format("{}/{}", selected_, *parse_hex(packet.substr(1))));
-  send(found == registers.end() ? "E14" : found->second);
+  if (found == registers.end()) return send("E14");
+  send(lags && !up_to_date_.contains(selected_) ? std::string(found->second.size(), '0')
+                                                : found->second);
 }
 
 Result<std::size_t> ModelTransport::write_some(std::string_view bytes) {

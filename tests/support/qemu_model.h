@@ -31,6 +31,7 @@ class QemuModel {
   bool physical = false;
   bool offers_no_ack = false;
   bool replies_on_demand = false;
+  bool lags = false;  ///< KVM: `p` gives zeros until `g` has asked the kernel since the last stop
   std::string packet_size = "1000";
   std::string version = "7.2.22 (model)";
   std::string status = "paused";
@@ -57,13 +58,14 @@ class QemuModel {
 
   void attach();
   void owner_stops();
-  void owner_continues() { running = true; }
+  void owner_continues() { let_run(); }
   void take(std::string_view bytes);
   std::string take_output() { return std::exchange(out_, {}); }
   std::size_t count(std::string_view prefix) const;
   bool unacknowledged() const { return unacknowledged_; }
 
  private:
+  void let_run();
   void take_byte(char c);
   void stop(bool by_interrupt);
   void send(std::string_view payload);
@@ -82,6 +84,7 @@ class QemuModel {
   bool unacknowledged_ = false;
   bool may_reply_ = false;
   unsigned selected_ = 1;
+  std::set<unsigned> up_to_date_;
   unsigned listed_ = 0;
 };
 

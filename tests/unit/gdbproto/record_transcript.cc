@@ -1,6 +1,10 @@
-// Records the session of recorded_session.h with a running QEMU:
-//   qemu-system-x86_64 -display none -smp 2 -m 64 -gdb tcp:127.0.0.1:1234 &
-//   record_transcript 127.0.0.1:1234 tests/unit/gdbproto/data/qemu-7.2-x86_64.txt
+// Records the session of recorded_session.h with a running QEMU, which tests/guest/fetch_qemu.sh
+// has of several releases. Started so, with -nodefaults -display none -smp 2 -gdb
+// tcp:127.0.0.1:1234:
+//   qemu-N-x86_64.txt              qemu-system-x86_64 -m 64
+//   qemu-7.2-aarch64-a57.txt       qemu-system-aarch64 -m 64 -M virt -cpu cortex-a57
+//   qemu-10.0-aarch64-max-el3.txt  the same, -M virt,virtualization=on,secure=on -cpu max
+// and then: record_transcript 127.0.0.1:1234 tests/unit/gdbproto/data/FILE
 #include <fmt/format.h>
 
 #include <cstdio>
