@@ -103,7 +103,7 @@ GuestVirt Regime::canonical(GuestVirt address) const {
 }
 
 bool Regime::covers(GuestVirt address) const {
-  return static_cast<std::int64_t>(canonical(address).value()) >> geometry_.va_bits == -1;
+  return static_cast<std::int64_t>(address.value()) >> geometry_.va_bits == -1;
 }
 
 std::shared_ptr<const PagingRegime> Regime::with_root(GuestPhys root) const {

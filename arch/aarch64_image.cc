@@ -77,6 +77,7 @@ Result<std::vector<KernelImage>> find_kernel_images(const PagingRegime& regime,
   std::ranges::stable_sort(candidates, std::greater(), &Candidate::text_size);
   candidates.resize(std::min(candidates.size(), kMaxImages));
   std::vector<KernelImage> images;
+  images.reserve(candidates.size());
   for (const Candidate& candidate : candidates) images.push_back(candidate.image);
   return images;
 }

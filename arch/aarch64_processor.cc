@@ -82,8 +82,8 @@ class Aarch64 final : public Processor {
 }  // namespace
 
 const Processor& processor() {
-  static const Aarch64 instance;
-  return instance;
+  static const Aarch64 kInstance;
+  return kInstance;
 }
 
 }  // namespace guestscope::aarch64

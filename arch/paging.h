@@ -49,7 +49,8 @@ class PagingRegime {
   /// smallest page = 1.
   virtual std::span<const PagingLevel> levels() const = 0;
   virtual GuestPhys root() const = 0;
-  /// Whether the regime can translate the address at all (canonical, inside the configured size).
+  /// Whether the regime can translate the address at all (inside the configured size), as
+  /// canonical() gives it.
   virtual bool covers(GuestVirt address) const = 0;
   /// `depth` counts from the root, 0 first.
   virtual TableEntry decode(std::size_t depth, std::uint64_t raw) const = 0;

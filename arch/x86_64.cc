@@ -144,8 +144,8 @@ class X86Processor final : public Processor {
 }  // namespace
 
 const Processor& processor() {
-  static const X86Processor instance;
-  return instance;
+  static const X86Processor kInstance;
+  return kInstance;
 }
 
 }  // namespace guestscope::x86_64
