@@ -16,13 +16,12 @@
 #include <string>
 
 #include "arch/bytes.h"
+#include "arch/machine.h"
 #include "arch/result.h"
 #include "introspect/btf.h"
 #include "introspect/symbols.h"
 
 namespace guestscope {
-
-enum class Machine : std::uint8_t { kX86_64, kAarch64, kOther };
 
 class KernelFile {
  public:
