@@ -23,6 +23,22 @@ inline constexpr std::size_t kMaxBannerBytes = 1024;
 inline constexpr std::size_t kMaxBannerSearchBytes = 8U << 20;
 inline constexpr std::size_t kBannerSearchStep = 64U << 10;
 
+// --- kallsyms ---
+
+/// Symbols of one kernel: distributions have 100,000 to 250,000, a kernel with everything built in
+/// about a million.
+inline constexpr std::size_t kMaxKallsymsSymbols = 1U << 22;
+/// Fewer have one marker, which is 0 and proves nothing. The smallest real kernels have thousands.
+inline constexpr std::size_t kMinKallsymsSymbols = 257;
+/// All names together, expanded. 200,000 have 5 MB.
+inline constexpr std::size_t kMaxKallsymsNameBytes = 128U << 20;
+/// Names looked at while the place of the names is searched, wrong places included: 0.2 s.
+inline constexpr std::size_t kMaxKallsymsSteps = 1U << 26;
+/// Relocations of an arm64 image looked at. A distribution kernel has 300,000.
+inline constexpr std::size_t kMaxRelocationSteps = 1U << 24;
+/// Token tables that are tried. A kernel has one; guest memory can hold remains of others.
+inline constexpr std::size_t kMaxKallsymsCandidates = 64;
+
 // --- kernel structures ---
 
 /// CPUs: the largest NR_CPUS that a kernel can be built with is 8192.
