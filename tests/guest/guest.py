@@ -344,6 +344,10 @@ class Guest:
         except ValueError:
             raise HarnessError(f"'{command}' in the guest: exit status {status}, no JSON: {out[-200:]!r} {err[-300:]!r}") from None
 
+    def made(self):
+        """The lines of /run/guest/made: see programs/guest.c."""
+        return set(self.run("cat /run/guest/made").splitlines())
+
     def busy(self, on):
         """Lets the busy tasks run, or stops them: everything else is faster without."""
         self.run("busy " + ("on" if on else "off"))

@@ -31,6 +31,8 @@ KNOWN = {
     "t_real": {0: {"single": 1.5, "wide": -0.25}},
     "frozen": {0: 100, 1: 101, 2: 102, 3: 103},
 }
+# Kinds of types that a kernel may not know: libbpf then loads others of the same size.
+NEEDS_KIND = {"t_real": {"": "btf float"}, "t_enums": {"minus": "btf enum64", "big": "btf enum64"}}
 
 
 class Maps(LiveTest):
@@ -73,7 +75,12 @@ class Maps(LiveTest):
     def test_known_values_are_what_the_guest_program_wrote(self):
         for name, known in KNOWN.items():
             entries = {entry["key"]: entry["value"] for entry in shared.daemon.get(f"/maps/{name}")["entries"]}
+            unknown = {member for member, kind in NEEDS_KIND.get(name, {}).items() if kind not in shared.made}
+            if "" in unknown:
+                continue
             for key, value in known.items():
+                if isinstance(value, dict):
+                    value = {member: what for member, what in value.items() if member not in unknown}
                 with self.subTest(map=name, key=key):
                     mine = entries[key]
                     if isinstance(value, dict):
