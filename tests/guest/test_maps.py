@@ -43,12 +43,15 @@ class Maps(LiveTest):
                   "max_entries": "max_entries"}
         theirs = shared.map_list
         self.assertEqual([m["id"] for m in ours], [m["id"] for m in theirs])
+        # Not from the list of maps: bpftool asks about one map after the other in the same memory, and Linux 7 leaves there
+        # what it does not set, so a map without types seems to have its predecessor's.
+        btf_ids = {map_id: btf["id"] for btf in shared.guest.json("bpftool -j btf show") for map_id in btf.get("map_ids", [])}
         for mine, expected in zip(ours, theirs):
             with self.subTest(map=mine["id"]):
                 self.assertEqual({name: mine[name] for name in fields}, {name: expected[key] for name, key in fields.items()})
                 self.assertEqual(mine["name"] or "", expected.get("name", ""))
                 self.assertIs(mine["frozen"], bool(expected["frozen"]))
-                self.assertEqual(mine.get("btf_id") or 0, expected.get("btf_id", 0))
+                self.assertEqual(mine.get("btf_id") or 0, btf_ids.get(mine["id"], 0))
                 self.assertRegex(mine["address"], "^0xff[0-9a-f]{14}$")
 
     def test_every_entry_of_every_readable_map_equals_bpftools_in_order(self):

@@ -48,8 +48,9 @@ class Progs(LiveTest):
                     self.assertEqual(mine["run_time_ns"], expected.get("run_time_ns", 0))
                 if mine["id"] in details:
                     detail = details[mine["id"]]
-                    self.assertEqual(mine["verified_insns"], int(detail["verified_insns"]))
-                    self.assertEqual(mine["recursion_misses"], int(detail["recursion_misses"]))
+                    for name in ("verified_insns", "recursion_misses"):
+                        # Kernels that do not count them do not show them.
+                        self.assertEqual(mine.get(name), int(detail[name]) if name in detail else None, name)
                 self.assertRegex(mine["address"], "^0xff[0-9a-f]{14}$")
         self.assertGreater(len(details), 5)
 
