@@ -373,7 +373,8 @@ class Daemon:
         if self.binary is None:
             raise HarnessError("guestscope is not built")
         self.port = port or free_port()
-        vmlinux = vmlinux or (guest.kernel.vmlinux if guest else kernel("6.1").vmlinux)
+        kernel_file = guest.kernel if guest else kernel("6.1")
+        vmlinux = vmlinux or kernel_file.vmlinux or kernel_file.vmlinuz
         self.log = tempfile.TemporaryFile()
         self.process = Process(
             [self.binary, "--gdb", gdb or guest.gdb, "--vmlinux", vmlinux, "--listen", f"127.0.0.1:{self.port}", *options],
@@ -455,6 +456,6 @@ class Daemon:
 def once(guest, path, *options, gdb=None, vmlinux=None, timeout=120):
     """guestscope --once PATH: (exit status, stdout, stderr)."""
     done = subprocess.run(
-        [binary(), "--gdb", gdb or guest.gdb, "--vmlinux", vmlinux or guest.kernel.vmlinux, "--once", path, *options],
+        [binary(), "--gdb", gdb or guest.gdb, "--vmlinux", vmlinux or guest.kernel.vmlinux or guest.kernel.vmlinuz, "--once", path, *options],
         stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, preexec_fn=_die_with_parent, check=False)
     return done.returncode, done.stdout.decode(), done.stderr.decode(errors="replace")
