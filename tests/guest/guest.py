@@ -66,6 +66,18 @@ def image(arch="amd64"):
     return built.stdout.strip()
 
 
+def archive(files):
+    """A cpio archive (newc) of files by their names: what an initramfs may have appended."""
+    out = b""
+    for name, content in [*files.items(), ("TRAILER!!!", b"")]:
+        path = name.encode() + b"\0"
+        fields = [0, 0o100644, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(path), 0]
+        out += b"070701" + b"".join(b"%08x" % field for field in fields) + path
+        out += b"\0" * (-len(out) % 4) + content
+        out += b"\0" * (-len(out) % 4)
+    return out
+
+
 def binary():
     """The daemon to test: $GUESTSCOPE_BINARY, or the newest build; None when there is none."""
     if "GUESTSCOPE_BINARY" in os.environ:
@@ -192,10 +204,11 @@ class Guest:
     """A Linux guest in QEMU under emulation: KASLR on, two serial ports, QMP, gdb stub.
 
     gdb is "tcp" (a free loopback port, or gdb_port), "unix" or None. paused starts it with -S. qemu is appended to QEMU's command line.
+    modules are names of the kernel's modules ("dummy", "tcp_bbr"), put into the guest's root for insmod /NAME.ko.
     """
 
     def __init__(self, kernel_file, cpus=2, memory="512M", cpu="max", append="", paused=False, gdb="tcp", gdb_port=None,
-                 initrd=None, qemu=(), accel="tcg,thread=multi"):
+                 initrd=None, qemu=(), modules=(), accel="tcg,thread=multi"):
         self.kernel = kernel_file
         if self.kernel is None:
             raise HarnessError("the guest's kernel is not in the cache; tests/guest/fetch_kernel.sh fetches it")
@@ -215,7 +228,7 @@ class Guest:
         cpu += ",pauth-impdef=on" if cpu == "max" and self.kernel.arch == "arm64" else ""
         command = [machine.qemu, "-nodefaults", "-no-user-config", "-display", "none", "-name", "guest",
                    "-accel", accel, "-machine", machine.machine, "-cpu", cpu, "-smp", str(cpus), "-m", memory,
-                   "-kernel", self.kernel.vmlinuz, "-initrd", initrd or image(self.kernel.arch),
+                   "-kernel", self.kernel.vmlinuz, "-initrd", self._initrd(initrd, modules),
                    "-append", f"console={machine.console} shell_port={machine.shell_port} quiet {append}",
                    "-chardev", f"file,id=console,path={self.console_path}", "-serial", "chardev:console",
                    "-chardev", f"socket,id=shell,path={self.directory}/shell,server=on,wait=off", *machine.shell_device,
@@ -234,6 +247,15 @@ class Guest:
         except BaseException:
             self.close()
             raise
+
+    def _initrd(self, given, modules):
+        path = given or image(self.kernel.arch)
+        if not modules:
+            return path
+        files = {f"{name}.ko": (pathlib.Path(self.kernel.modules) / f"{name}.ko").read_bytes() for name in modules}
+        joined = self.directory / "initrd"
+        joined.write_bytes(pathlib.Path(path).read_bytes() + archive(files))
+        return joined
 
     def _connect(self):
         def connected():
