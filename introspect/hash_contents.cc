@@ -6,6 +6,7 @@
 // an element that has moved to another bucket is noticed by that.
 #include <algorithm>
 #include <numeric>
+#include <optional>
 #include <set>
 
 #include "introspect/contents_builder.h"
@@ -26,6 +27,12 @@ struct Chain {
   std::uint32_t power = 1;
 
   bool ended() const { return (next & 1) != 0; }
+};
+
+/// What may be the per-CPU pointers of some elements, from the two places where kernels put them.
+struct PerCpuPointers {
+  std::vector<GuestVirt> aligned;
+  std::vector<GuestVirt> unaligned;
 };
 
 class HashWalk {
@@ -111,23 +118,45 @@ class HashWalk {
     for (const Chain& chain : chains) batch.add(GuestVirt(chain.next), elem_bytes_);
     batch.read(context_.memory);
     const std::size_t first_record = builder_.count();
-    std::vector<GuestVirt> pointers;
+    PerCpuPointers found;
     for (std::size_t i = 0; i < chains.size(); ++i) {
       const auto element = batch[i];
       if (!element)
         builder_.problems().add(fmt::format("bucket {}", chains[i].bucket), element.error());
       else
-        take(chains[i], *element, pointers, rest);
+        take(chains[i], *element, found, rest);
     }
-    if (per_cpu_)
+    if (per_cpu_ && !found.aligned.empty()) {
+      if (!pointer_follows_key_) pointer_follows_key_ = lead_somewhere(found.unaligned);
+      const auto& pointers = *pointer_follows_key_ ? found.unaligned : found.aligned;
       read_per_cpu_values(
           context_, first_record, pointers, map_.value_size,
           [&](std::size_t i) { return fmt::format("bucket {}", owners_[first_record + i].bucket); },
           builder_);
+    }
   }
 
-  void take(Chain chain, ByteSpan element, std::vector<GuestVirt>& pointers,
-            std::vector<Chain>& rest) {
+  /// Whether per-CPU pointers are where they would be if they followed the key at once. Kernels
+  /// once wrote them there, even unaligned; later at the next multiple of 8. No type tells which,
+  /// but where they are aligned, bytes from the place before make the low half of a pointer the
+  /// high half of an address, and that is mapped nowhere. (The reverse is not so: the high half of
+  /// a pointer makes a small offset, with which anything may be reached.)
+  bool lead_somewhere(std::span<const GuestVirt> pointers) {
+    if (map_.key_size % 8 == 0) return false;
+    const std::vector<unsigned> cpus = context_.per_cpu->possible_cpus();
+    if (cpus.empty()) return false;
+    const std::size_t sample = std::min<std::size_t>(pointers.size(), 8);
+    Bytes ignored(sample);
+    std::vector<VirtRead> reads;
+    for (std::size_t i = 0; i < sample; ++i)
+      reads.push_back({.address = context_.per_cpu->on_cpu(pointers[i], cpus.front()),
+                       .into = std::span(ignored).subspan(i, 1)});
+    context_.memory.read(reads);
+    const auto mapped = std::ranges::count_if(reads, [](const auto& read) { return !read.error; });
+    return static_cast<std::size_t>(mapped) * 2 > sample;
+  }
+
+  void take(Chain chain, ByteSpan element, PerCpuPointers& found, std::vector<Chain>& rest) {
     if (chain.next == chain.mark) {
       looping_.insert(chain.bucket);
       return report(chain, "its chain has a cycle");
@@ -135,11 +164,13 @@ class HashWalk {
     const std::size_t record = builder_.count();
     builder_.append(1);
     std::ranges::copy(element.subspan(key_offset_, map_.key_size), builder_.key_of(record).begin());
-    if (per_cpu_)
-      pointers.emplace_back(load_le(element.data() + value_offset_, 8));
-    else
+    if (per_cpu_) {
+      found.aligned.emplace_back(load_le(element.data() + value_offset_, 8));
+      found.unaligned.emplace_back(load_le(element.data() + key_offset_ + map_.key_size, 8));
+    } else {
       std::ranges::copy(element.subspan(value_offset_, map_.value_size),
                         builder_.value_of(record, 0).begin());
+    }
     owners_.push_back({.bucket = chain.bucket, .address = chain.next});
     if (++chain.steps == chain.power) {
       chain.mark = chain.next;
@@ -185,6 +216,7 @@ class HashWalk {
   std::vector<Chain> chains_;
   std::vector<Owner> owners_;  // of each record
   std::set<std::uint32_t> looping_;
+  std::optional<bool> pointer_follows_key_;  // once there were elements to tell by
   bool full_ = false;
 };
 

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Runs the tests: installs what is missing, builds, fetches the kernels, builds the guest, runs everything.
 #
-#   tests/run.sh [--unit] [--preset NAME] [CTEST OPTIONS…]
+#   tests/run.sh [--unit | --matrix] [--preset NAME] [CTEST OPTIONS…]
 #
 #   --unit         only the tests that need no guest
+#   --matrix       instead of those of CTest: all kernels and machines of tests/guest/matrix.py; an hour or more, and some GB.
+#                  The results go to build/PRESET/matrix.json
 #   --preset NAME  a configure preset; default: ci
 #
 # Ends with one line, "N passed, N failed" (and ", N skipped" when some were). Exit status 1 when any failed. With CI=true
@@ -11,7 +13,6 @@
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-kernels=(6.1 6.12)
 
 say() { printf '\n== %s\n' "$*"; }
 
@@ -28,13 +29,23 @@ sys.exit(1 if failed or not total else 0)
 PYTHON
 }
 
+# A kernel that cannot be had is reported by the tests that want it.
+fetch_kernels() {  # --all: those of the whole matrix
+  local kernel debug
+  while read -r kernel debug; do
+    # shellcheck disable=SC2086 # an option, or nothing
+    tests/guest/fetch_kernel.sh $debug "$kernel" || echo "no kernel $kernel"
+  done < <(python3 -B tests/guest/matrix.py --kernels "$@")
+}
+
 main() {
-  local preset=ci unit='' options=() build results vmlinux status=0
+  local preset=ci unit='' matrix='' options=() build results vmlinux status=0
   while (($#)); do
     case $1 in
       --unit) unit=1 ;;
+      --matrix) matrix=1 ;;
       --preset) preset=${2:?--preset needs a name}; shift ;;
-      -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0"; return 0 ;;
+      -h | --help) sed -n '2,12s/^# \{0,1\}//p' "$0"; return 0 ;;
       *) options+=("$1") ;;
     esac
     shift
@@ -55,14 +66,19 @@ main() {
 
   if [[ -z $unit ]]; then
     say "kernels and guest"
-    for series in "${kernels[@]}"; do
-      # A kernel that cannot be had is reported by the tests that want it.
-      tests/guest/fetch_kernel.sh --debug "$series" || echo "no kernel $series"
-    done
+    fetch_kernels ${matrix:+--all}
     # The comparison of all types of a real kernel with libbpf's reading of them.
-    IFS=$'\t' read -r _ _ _ vmlinux _ < <(tests/guest/fetch_kernel.sh --cached --debug "${kernels[0]}") || true
+    IFS=$'\t' read -r _ _ _ vmlinux _ < <(tests/guest/fetch_kernel.sh --cached --debug 6.1) || true
     [[ -z ${vmlinux:-} ]] || export GUESTSCOPE_TEST_VMLINUX=$vmlinux
-    tests/guest/build_image.sh
+    tests/guest/build_image.sh --arch amd64
+    tests/guest/build_image.sh --arch arm64 || echo "no guest of arm64"
+  fi
+
+  if [[ -n $matrix ]]; then
+    say "matrix"
+    export GUESTSCOPE_BINARY=$build/daemon/guestscope
+    python3 -B tests/guest/matrix.py --run "$build/matrix.json" "${options[@]}"
+    return
   fi
 
   say "tests"

@@ -66,6 +66,18 @@ def image(arch="amd64"):
     return built.stdout.strip()
 
 
+def archive(files):
+    """A cpio archive (newc) of files by their names: what an initramfs may have appended."""
+    out = b""
+    for name, content in [*files.items(), ("TRAILER!!!", b"")]:
+        path = name.encode() + b"\0"
+        fields = [0, 0o100644, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(path), 0]
+        out += b"070701" + b"".join(b"%08x" % field for field in fields) + path
+        out += b"\0" * (-len(out) % 4) + content
+        out += b"\0" * (-len(out) % 4)
+    return out
+
+
 def binary():
     """The daemon to test: $GUESTSCOPE_BINARY, or the newest build; None when there is none."""
     if "GUESTSCOPE_BINARY" in os.environ:
@@ -199,10 +211,11 @@ class Guest:
 
     gdb is "tcp" (a free loopback port, or gdb_port), "unix" or None. paused starts it with -S. qemu is appended to QEMU's command line,
     qemu_directory is where to find it if not where $GUESTSCOPE_QEMU says or where it is installed.
+    modules are names of the kernel's modules ("dummy", "tcp_bbr"), put into the guest's root for insmod /NAME.ko.
     """
 
     def __init__(self, kernel_file, cpus=2, memory="512M", cpu="max", append="", paused=False, gdb="tcp", gdb_port=None,
-                 initrd=None, qemu=(), accel="tcg,thread=multi", qemu_directory=None):
+                 initrd=None, qemu=(), modules=(), accel="tcg,thread=multi", qemu_directory=None):
         self.kernel = kernel_file
         if self.kernel is None:
             raise HarnessError("the guest's kernel is not in the cache; tests/guest/fetch_kernel.sh fetches it")
@@ -222,7 +235,7 @@ class Guest:
         cpu += ",pauth-impdef=on" if cpu == "max" and self.kernel.arch == "arm64" else ""
         command = [qemu_program(machine.qemu, qemu_directory), "-nodefaults", "-no-user-config", "-display", "none", "-name", "guest",
                    "-accel", accel, "-machine", machine.machine, "-cpu", cpu, "-smp", str(cpus), "-m", memory,
-                   "-kernel", self.kernel.vmlinuz, "-initrd", initrd or image(self.kernel.arch),
+                   "-kernel", self.kernel.vmlinuz, "-initrd", self._initrd(initrd, modules),
                    "-append", f"console={machine.console} shell_port={machine.shell_port} quiet {append}",
                    "-chardev", f"file,id=console,path={self.console_path}", "-serial", "chardev:console",
                    "-chardev", f"socket,id=shell,path={self.directory}/shell,server=on,wait=off", *machine.shell_device,
@@ -241,6 +254,15 @@ class Guest:
         except BaseException:
             self.close()
             raise
+
+    def _initrd(self, given, modules):
+        path = given or image(self.kernel.arch)
+        if not modules:
+            return path
+        files = {f"{name}.ko": (pathlib.Path(self.kernel.modules) / f"{name}.ko").read_bytes() for name in modules}
+        joined = self.directory / "initrd"
+        joined.write_bytes(pathlib.Path(path).read_bytes() + archive(files))
+        return joined
 
     def _connect(self):
         def connected():
@@ -351,6 +373,10 @@ class Guest:
         except ValueError:
             raise HarnessError(f"'{command}' in the guest: exit status {status}, no JSON: {out[-200:]!r} {err[-300:]!r}") from None
 
+    def made(self):
+        """The lines of /run/guest/made: see programs/guest.c."""
+        return set(self.run("cat /run/guest/made").splitlines())
+
     def busy(self, on):
         """Lets the busy tasks run, or stops them: everything else is faster without."""
         self.run("busy " + ("on" if on else "off"))
@@ -376,7 +402,8 @@ class Daemon:
         if self.binary is None:
             raise HarnessError("guestscope is not built")
         self.port = port or free_port()
-        vmlinux = vmlinux or (guest.kernel.vmlinux if guest else kernel("6.1").vmlinux)
+        kernel_file = guest.kernel if guest else kernel("6.1")
+        vmlinux = vmlinux or kernel_file.vmlinux or kernel_file.vmlinuz
         self.log = tempfile.TemporaryFile()
         self.process = Process(
             [self.binary, "--gdb", gdb or guest.gdb, "--vmlinux", vmlinux, "--listen", f"127.0.0.1:{self.port}", *options],
@@ -458,6 +485,6 @@ class Daemon:
 def once(guest, path, *options, gdb=None, vmlinux=None, timeout=120):
     """guestscope --once PATH: (exit status, stdout, stderr)."""
     done = subprocess.run(
-        [binary(), "--gdb", gdb or guest.gdb, "--vmlinux", vmlinux or guest.kernel.vmlinux, "--once", path, *options],
+        [binary(), "--gdb", gdb or guest.gdb, "--vmlinux", vmlinux or guest.kernel.vmlinux or guest.kernel.vmlinuz, "--once", path, *options],
         stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, preexec_fn=_die_with_parent, check=False)
     return done.returncode, done.stdout.decode(), done.stderr.decode(errors="replace")

@@ -2,7 +2,7 @@
 
     python3 tests/guest/harness.py test_maps test_progs …       runs the named modules against one guest
 
-Environment: GUESTSCOPE_KERNEL (series, default 6.1), GUESTSCOPE_BINARY, GUESTSCOPE_CACHE; GUESTSCOPE_NO_SKIP=1 makes a skip a
+Environment: GUESTSCOPE_KERNEL (a name for fetch_kernel.sh, default 6.1), GUESTSCOPE_BINARY, GUESTSCOPE_CACHE; GUESTSCOPE_NO_SKIP=1 makes a skip a
 failure. Exit status: 0 all passed, 1 not, 77 skipped.
 """
 
@@ -24,10 +24,12 @@ SERIES = os.environ.get("GUESTSCOPE_KERNEL", "6.1")
 
 def missing():
     """Why the live tests cannot run here, or None."""
-    if not shutil.which(guests.qemu_program()):
-        return f"{guests.qemu_program()} is missing: run tests/lib/packages.sh"
-    if guests.kernel(SERIES) is None:
+    kernel = guests.kernel(SERIES)
+    if kernel is None:
         return f"kernel {SERIES} is not in the cache: run tests/guest/fetch_kernel.sh {SERIES}"
+    emulator = guests.qemu_program(guests.MACHINES[kernel.arch].qemu)
+    if not shutil.which(emulator):
+        return f"{emulator} is missing: run tests/lib/packages.sh"
     if guests.binary() is None:
         return "the daemon is not built"
     return None
@@ -55,6 +57,11 @@ class Shared:
             self._daemon = guests.Daemon(self.guest)
             self._daemon.wait_ready()
         return self._daemon
+
+    @functools.cached_property
+    def made(self):
+        """What the guest's kernel could be given beside what every kernel has: see programs/guest.c."""
+        return self.guest.made()
 
     @functools.cached_property
     def map_list(self):

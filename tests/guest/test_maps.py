@@ -31,6 +31,8 @@ KNOWN = {
     "t_real": {0: {"single": 1.5, "wide": -0.25}},
     "frozen": {0: 100, 1: 101, 2: 102, 3: 103},
 }
+# Kinds of types that a kernel may not know: libbpf then loads others of the same size.
+NEEDS_KIND = {"t_real": {"": "btf float"}, "t_enums": {"minus": "btf enum64", "big": "btf enum64"}}
 
 
 class Maps(LiveTest):
@@ -41,12 +43,15 @@ class Maps(LiveTest):
                   "max_entries": "max_entries"}
         theirs = shared.map_list
         self.assertEqual([m["id"] for m in ours], [m["id"] for m in theirs])
+        # Not from the list of maps: bpftool asks about one map after the other in the same memory, and Linux 7 leaves there
+        # what it does not set, so a map without types seems to have its predecessor's.
+        btf_ids = {map_id: btf["id"] for btf in shared.guest.json("bpftool -j btf show") for map_id in btf.get("map_ids", [])}
         for mine, expected in zip(ours, theirs):
             with self.subTest(map=mine["id"]):
                 self.assertEqual({name: mine[name] for name in fields}, {name: expected[key] for name, key in fields.items()})
                 self.assertEqual(mine["name"] or "", expected.get("name", ""))
                 self.assertIs(mine["frozen"], bool(expected["frozen"]))
-                self.assertEqual(mine.get("btf_id") or 0, expected.get("btf_id", 0))
+                self.assertEqual(mine.get("btf_id") or 0, btf_ids.get(mine["id"], 0))
                 self.assertRegex(mine["address"], "^0xff[0-9a-f]{14}$")
 
     def test_every_entry_of_every_readable_map_equals_bpftools_in_order(self):
@@ -73,7 +78,12 @@ class Maps(LiveTest):
     def test_known_values_are_what_the_guest_program_wrote(self):
         for name, known in KNOWN.items():
             entries = {entry["key"]: entry["value"] for entry in shared.daemon.get(f"/maps/{name}")["entries"]}
+            unknown = {member for member, kind in NEEDS_KIND.get(name, {}).items() if kind not in shared.made}
+            if "" in unknown:
+                continue
             for key, value in known.items():
+                if isinstance(value, dict):
+                    value = {member: what for member, what in value.items() if member not in unknown}
                 with self.subTest(map=name, key=key):
                     mine = entries[key]
                     if isinstance(value, dict):

@@ -110,6 +110,23 @@ TEST_CASE("per-CPU values are found behind the pointer in the element") {
   CHECK(load_le(contents.value(1, 0)->data(), 8) == 80);
 }
 
+TEST_CASE("a per-CPU pointer that follows the key at once is found too") {
+  HashGuest hash(5);
+  const std::uint64_t first = hash.element(7, 0), second = hash.element(8, 0);
+  // A real pointer's high half is not zero: read from the aligned place, it is a small offset.
+  hash.guest.write_u64(first + kKeyOffset + 4, 0x3000);
+  hash.guest.write_u64(second + kKeyOffset + 4, 0x3010);
+  hash.chain(1, {first, second});
+  for (unsigned cpu : {0U, 1U}) {
+    hash.guest.write_u64(hash.guest.area_offset(cpu) + 0x3000, 70 + cpu);
+    hash.guest.write_u64(hash.guest.area_offset(cpu) + 0x3010, 80 + cpu);
+  }
+  const MapContents contents = hash.read();
+  CHECK(HashGuest::keys(contents) == Keys{7, 8});
+  CHECK(load_le(contents.value(0, 1)->data(), 8) == 71);
+  CHECK(load_le(contents.value(1, 0)->data(), 8) == 80);
+}
+
 TEST_CASE("a chain that ends in another bucket's mark is reported, and its elements are kept") {
   HashGuest hash;
   hash.chain(1, {hash.element(7, 1)}, HashGuest::end_of(2));
