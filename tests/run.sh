@@ -59,6 +59,7 @@ main() {
       # A kernel that cannot be had is reported by the tests that want it.
       tests/guest/fetch_kernel.sh "$series" || echo "no kernel $series"
     done
+    tests/guest/fetch_qemu.sh trixie || echo "no newer QEMU"
     # The comparison of all types of a real kernel with libbpf's reading of them.
     IFS=$'\t' read -r _ _ _ vmlinux < <(tests/guest/fetch_kernel.sh --cached "${kernels[0]}") || true
     [[ -z ${vmlinux:-} ]] || export GUESTSCOPE_TEST_VMLINUX=$vmlinux

@@ -63,9 +63,13 @@ def binary():
 
 
 def qemu_program(machine="x86_64", directory=None):
-    """QEMU's program for a machine: in `directory`, or $GUESTSCOPE_QEMU (see fetch_qemu.sh), or the installed one."""
+    """QEMU's program for a machine: in `directory` or $GUESTSCOPE_QEMU, or the installed one. A directory without a
+    slash is a Debian release of which fetch_qemu.sh has put the QEMU into the cache."""
     directory = directory or os.environ.get("GUESTSCOPE_QEMU")
-    return str(pathlib.Path(directory) / f"qemu-system-{machine}") if directory else f"qemu-system-{machine}"
+    if not directory:
+        return f"qemu-system-{machine}"
+    place = pathlib.Path(directory) if "/" in str(directory) else CACHE / "qemu" / directory
+    return str(place / f"qemu-system-{machine}")
 
 
 def free_port():

@@ -2,8 +2,9 @@
 
     python3 tests/guest/harness.py test_maps test_progs …       runs the named modules against one guest
 
-Environment: GUESTSCOPE_KERNEL (series, default 6.1), GUESTSCOPE_BINARY, GUESTSCOPE_CACHE; GUESTSCOPE_NO_SKIP=1 makes a skip a
-failure. Exit status: 0 all passed, 1 not, 77 skipped.
+Environment: GUESTSCOPE_KERNEL (series, default 6.1), GUESTSCOPE_BINARY, GUESTSCOPE_CACHE, GUESTSCOPE_QEMU (a directory,
+or the code name of a Debian release: see fetch_qemu.sh); GUESTSCOPE_NO_SKIP=1 makes a skip a failure. Exit status: 0 all
+passed, 1 not, 77 skipped.
 """
 
 import functools
@@ -25,7 +26,7 @@ SERIES = os.environ.get("GUESTSCOPE_KERNEL", "6.1")
 def missing():
     """Why the live tests cannot run here, or None."""
     if not shutil.which(guests.qemu_program()):
-        return f"{guests.qemu_program()} is missing: run tests/lib/packages.sh"
+        return f"{guests.qemu_program()} is missing: run tests/lib/packages.sh, or tests/guest/fetch_qemu.sh for another one"
     if guests.kernel(SERIES) is None:
         return f"kernel {SERIES} is not in the cache: run tests/guest/fetch_kernel.sh {SERIES}"
     if guests.binary() is None:
