@@ -127,6 +127,8 @@ Result<void> GuestSession::attach() {
   gdb::Options options;
   options.guest_was_held = lost_while_held_;
   options.start_waiting = config_.resume;
+  // Whoever said so meant the VM that was there then, not the one of a later connection.
+  options.assume_running = !config_.paused || ever_attached_;
   attached_at_ = Clock::now();
   auto client = gdb::Client::attach(config_.gdb, options);
   if (!client) return std::unexpected(std::move(client).error());

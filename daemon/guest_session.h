@@ -35,6 +35,8 @@ struct GuestConfig {
   std::string vmlinux;
   std::chrono::milliseconds max_pause{100};
   bool resume = false;  ///< let a VM that waits (-S) start
+  /// At the first attachment the VM is paused by its owner, where QEMU does not tell.
+  bool paused = false;
 };
 
 enum class ConnectionState : std::uint8_t { kConnecting, kConnected, kLost };

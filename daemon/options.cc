@@ -23,6 +23,7 @@ struct GuestText {
   std::string memory = "auto";
   std::uint64_t max_pause_ms = 100;
   bool resume = false;
+  bool paused = false;
 };
 
 struct CommandLine {
@@ -54,6 +55,7 @@ Result<GuestConfig> check_guest(const GuestText& text) {
                 text.max_pause_ms);
   config.max_pause = std::chrono::milliseconds(text.max_pause_ms);
   config.resume = text.resume;
+  config.paused = text.paused;
   return config;
 }
 
@@ -92,6 +94,8 @@ GuestText guest_from_json(const Json& json, const GuestText& defaults) {
       text.max_pause_ms = whole_number(key, value);
     else if (key == "resume")
       text.resume = value.get<bool>();
+    else if (key == "paused")
+      text.paused = value.get<bool>();
     else
       throw std::invalid_argument("unknown member '" + key + "'");
   }
@@ -167,6 +171,8 @@ ParsedCommandLine parse_command_line(int argc, const char* const* argv) {
                  "longest time the guest is held at once, in ms")
       ->capture_default_str();
   app.add_flag("--resume", line.guest.resume, "let a VM that waits (-S) start once attached");
+  app.add_flag("--paused", line.guest.paused,
+               "the VM is paused by its owner now (QEMU 8.1 and later do not tell)");
   app.add_option("--config", line.config, "JSON file that names several guests");
   app.add_option("--once", line.once, "print the JSON of one path (/maps) and exit");
   app.add_option("--wait", line.wait_s, "with --once: seconds to wait for readiness")

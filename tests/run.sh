@@ -67,6 +67,7 @@ main() {
   if [[ -z $unit ]]; then
     say "kernels and guest"
     fetch_kernels ${matrix:+--all}
+    tests/guest/fetch_qemu.sh trixie || echo "no newer QEMU"
     # The comparison of all types of a real kernel with libbpf's reading of them.
     IFS=$'\t' read -r _ _ _ vmlinux _ < <(tests/guest/fetch_kernel.sh --cached --debug 6.1) || true
     [[ -z ${vmlinux:-} ]] || export GUESTSCOPE_TEST_VMLINUX=$vmlinux

@@ -88,9 +88,13 @@ def binary():
 
 
 def qemu_program(name="qemu-system-x86_64", directory=None):
-    """QEMU's program of that name: in `directory`, or $GUESTSCOPE_QEMU (see fetch_qemu.sh), or the installed one."""
+    """QEMU's program of that name: in `directory` or $GUESTSCOPE_QEMU, or the installed one. A directory without a
+    slash is a Debian release of which fetch_qemu.sh has put the QEMU into the cache."""
     directory = directory or os.environ.get("GUESTSCOPE_QEMU")
-    return str(pathlib.Path(directory) / name) if directory else name
+    if not directory:
+        return name
+    place = pathlib.Path(directory) if "/" in str(directory) else CACHE / "qemu" / directory
+    return str(place / name)
 
 
 def free_port():

@@ -2,8 +2,9 @@
 
     python3 tests/guest/harness.py test_maps test_progs …       runs the named modules against one guest
 
-Environment: GUESTSCOPE_KERNEL (a name for fetch_kernel.sh, default 6.1), GUESTSCOPE_BINARY, GUESTSCOPE_CACHE; GUESTSCOPE_NO_SKIP=1 makes a skip a
-failure. Exit status: 0 all passed, 1 not, 77 skipped.
+Environment: GUESTSCOPE_KERNEL (a name for fetch_kernel.sh, default 6.1), GUESTSCOPE_BINARY, GUESTSCOPE_CACHE, GUESTSCOPE_QEMU (a
+directory, or the code name of a Debian release: see fetch_qemu.sh); GUESTSCOPE_NO_SKIP=1 makes a skip a failure. Exit status: 0 all
+passed, 1 not, 77 skipped.
 """
 
 import functools
@@ -29,7 +30,7 @@ def missing():
         return f"kernel {SERIES} is not in the cache: run tests/guest/fetch_kernel.sh {SERIES}"
     emulator = guests.qemu_program(guests.MACHINES[kernel.arch].qemu)
     if not shutil.which(emulator):
-        return f"{emulator} is missing: run tests/lib/packages.sh"
+        return f"{emulator} is missing: run tests/lib/packages.sh, or tests/guest/fetch_qemu.sh for another one"
     if guests.binary() is None:
         return "the daemon is not built"
     return None

@@ -37,6 +37,15 @@ class RunState(LiveTest):
         if not self.guest.running():
             self.guest.qmp("cont")
 
+    def pause_needs_telling(self):
+        """QEMU 8.1 and later do not tell whether the guest was paused before we attached."""
+        version = self.guest.qmp("query-version")["qemu"]
+        return (version["major"], version["minor"]) >= (8, 1)
+
+    def paused(self):
+        """The option for a guest that is paused now: none where QEMU tells."""
+        return ["--paused"] if self.pause_needs_telling() else []
+
     def assert_runs(self):
         self.assertTrue(self.guest.running())
         before, _, after = self.guest.run("cat /proc/uptime; sleep 0.2; cat /proc/uptime").partition("\n")
@@ -50,7 +59,7 @@ class RunState(LiveTest):
 
     def test_a_guest_paused_before_stays_paused_and_can_be_read(self):
         self.guest.qmp("stop")
-        with Daemon(self.guest) as daemon:
+        with Daemon(self.guest, *self.paused()) as daemon:
             status = daemon.wait_ready()
             self.assertEqual(status["guest"]["run_state"], "paused")
             first, second = daemon.get("/runqueues"), daemon.get("/runqueues")
@@ -59,6 +68,24 @@ class RunState(LiveTest):
             self.assert_stays_paused()
         self.assert_stays_paused(0.5)
         self.guest.qmp("cont")
+        self.assert_runs()
+
+    def test_a_pause_that_qemu_does_not_tell_of_and_nobody_either_is_taken_for_ours(self):
+        self.guest.qmp("stop")
+        with Daemon(self.guest) as daemon:
+            daemon.wait_ready()
+            daemon.get("/runqueues")
+            self.assertEqual(self.guest.running(), self.pause_needs_telling())
+        self.assertEqual(self.guest.running(), self.pause_needs_telling())
+
+    def test_a_pause_told_of_that_has_ended_by_then_is_not_continued_by_us_nor_for_ever(self):
+        with Daemon(self.guest, *self.paused()) as daemon:
+            daemon.wait_connection("connected")
+            self.guest.qmp("cont")
+            daemon.wait_ready()
+            daemon.wait_status(lambda status: status["guest"]["run_state"] == "running", 10, "run_state running")
+            daemon.get("/runqueues")
+            self.assert_runs()
         self.assert_runs()
 
     def test_resume_does_not_start_a_guest_that_its_owner_pauses_later(self):
@@ -127,7 +154,7 @@ class RunState(LiveTest):
         self.assertEqual(once(self.guest, "/status")[0], 0)
         self.assert_runs()
         self.guest.qmp("stop")
-        self.assertEqual(once(self.guest, "/runqueues")[0], 0)
+        self.assertEqual(once(self.guest, "/runqueues", *self.paused())[0], 0)
         self.assert_stays_paused(0.5)
 
     def test_the_next_client_finds_virtual_memory_mode(self):

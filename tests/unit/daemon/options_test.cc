@@ -79,6 +79,7 @@ TEST_CASE("a kernel file is all that has to be given") {
   CHECK(guest.vmlinux == "v");
   CHECK(guest.max_pause == std::chrono::milliseconds(100));
   CHECK_FALSE(guest.resume);
+  CHECK_FALSE(guest.paused);
   CHECK(options.listen.to_string() == "127.0.0.1:8080");
   CHECK_FALSE(options.once);
   CHECK(options.wait == std::chrono::seconds(60));
@@ -88,11 +89,12 @@ TEST_CASE("a kernel file is all that has to be given") {
 TEST_CASE("every option says what it sets") {
   const AppOptions options =
       good({"--vmlinux=v", "--gdb=unix:/run/stub", "--listen=[::1]:0", "--memory=stub",
-            "--max-pause=7", "--resume", "--once=/maps?pretty", "--wait=3", "--log-level=off"});
+            "--max-pause=7", "--resume", "--paused", "--once=/maps?pretty", "--wait=3", "--log-level=off"});
   CHECK(options.guests[0].gdb.kind == gdb::StubAddress::Kind::kUnix);
   CHECK(options.guests[0].gdb.path == "/run/stub");
   CHECK(options.guests[0].max_pause == std::chrono::milliseconds(7));
   CHECK(options.guests[0].resume);
+  CHECK(options.guests[0].paused);
   CHECK(options.once == "/maps?pretty");
   CHECK(options.wait == std::chrono::seconds(3));
   CHECK(options.log_level == "off");
@@ -152,7 +154,7 @@ TEST_CASE("--once takes a path that could be asked for") {
 
 TEST_CASE("a configuration file names several guests, whose defaults are the command line's") {
   const ConfigFile file(R"({"listen": "127.0.0.1:9",
-    "guests": [{"name": "a", "gdb": "h:1", "max_pause": 5, "resume": true},
+    "guests": [{"name": "a", "gdb": "h:1", "max_pause": 5, "resume": true, "paused": true},
                {"name": "b", "vmlinux": "other", "memory": "auto"}]})");
   const AppOptions options = good({"--vmlinux", "v", "--gdb", "x:2", "--config", file.path()});
   REQUIRE(options.guests.size() == 2);
@@ -161,9 +163,11 @@ TEST_CASE("a configuration file names several guests, whose defaults are the com
   CHECK(options.guests[0].vmlinux == "v");
   CHECK(options.guests[0].max_pause == std::chrono::milliseconds(5));
   CHECK(options.guests[0].resume);
+  CHECK(options.guests[0].paused);
   CHECK(options.guests[1].gdb_text == "x:2");
   CHECK(options.guests[1].vmlinux == "other");
   CHECK_FALSE(options.guests[1].resume);
+  CHECK_FALSE(options.guests[1].paused);
   CHECK(options.listen.port == 9);
 }
 
