@@ -30,6 +30,18 @@ DieFacts::Slot slot_of(unsigned code) {
   }
 }
 
+std::uint64_t rest_of_unit(Dwarf_Die& die) {
+  const Dwarf_Off at = dwarf_dieoffset(&die);
+  const Dwarf_Off unit = at - dwarf_cuoffset(&die);
+  Dwarf_Off end = 0;
+  std::size_t header = 0;
+  if (dwarf_nextcu(dwarf_cu_getdwarf(die.cu), unit, &end, &header, nullptr, nullptr, nullptr) !=
+          0 ||
+      end < at)
+    return UINT32_MAX;
+  return end - at;
+}
+
 bool has_signed_form(const Dwarf_Attribute& attribute) {
   return attribute.form == DW_FORM_sdata || attribute.form == DW_FORM_implicit_const;
 }
@@ -112,11 +124,24 @@ void DieReader::spend(std::uint64_t bytes) {
   budget_ -= bytes;
 }
 
-void DieReader::step(const Dwarf_Die& from, const Dwarf_Die& to) {
-  const auto* before = static_cast<const char*>(from.addr);
-  const auto* after = static_cast<const char*>(to.addr);
-  if (after <= before) return damaged("an entry's sibling lies before it");
-  spend(static_cast<std::uint64_t>(after - before));
+// As dwarf_siblingof(). What that walks through is paid for: an entry without DW_AT_sibling makes
+// it look at everything within.
+int DieReader::next_sibling(Dwarf_Die& die) {
+  Dwarf_Die next{};
+  const int status = dwarf_siblingof(&die, &next);
+  if (status < 0) return status;
+  if (next.addr == nullptr) {
+    // The unit's last entry, and nothing marks the end of the list.
+    spend(rest_of_unit(die));
+  } else if (next.addr <= die.addr) {
+    damaged("an entry's sibling lies before it");
+    return 1;
+  } else {
+    spend(static_cast<std::uint64_t>(static_cast<const char*>(next.addr) -
+                                     static_cast<const char*>(die.addr)));
+  }
+  die = next;
+  return status;
 }
 
 DieFacts DieReader::facts(Dwarf_Die& die) {

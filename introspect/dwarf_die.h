@@ -100,17 +100,14 @@ class DieReader {
     int status = failed() ? 1 : dwarf_child(&parent, &at);
     while (status == 0) {
       visit(at);
-      Dwarf_Die next;
-      status = failed() ? 1 : dwarf_siblingof(&at, &next);
-      if (status == 0) step(at, next);
-      at = next;
+      status = failed() ? 1 : next_sibling(at);
     }
     if (status < 0) damaged(dwarf_errmsg(-1));
   }
 
  private:
   void spend(std::uint64_t bytes);
-  void step(const Dwarf_Die& from, const Dwarf_Die& to);
+  int next_sibling(Dwarf_Die& die);
   void place_bit_field(DieMember& member);
 
   std::uint64_t budget_;

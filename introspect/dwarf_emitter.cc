@@ -14,7 +14,7 @@ constexpr std::uint32_t kBool = 4;
 constexpr std::uint64_t kMaxPackedOffset = 0xffffff;
 constexpr std::uint64_t kMaxIntBytes = 16;
 
-// `char` has no encoding in BTF, as pahole writes it; its sign is its own.
+// BTF_INT_CHAR is in the format, and nobody writes it.
 std::uint32_t int_encoding(std::uint64_t encoding) {
   switch (encoding) {
     case DW_ATE_boolean: return kBool;

@@ -125,6 +125,28 @@ Result<void> DwarfFile::check_sizes() {
   return {};
 }
 
+namespace {
+
+// The cost of an entry is that of its abbreviation's attributes, and some of them take no bytes in
+// it: without a limit, a megabyte of entries could name 10^11 of them.
+Result<void> check_abbreviations(Dwarf_Die& unit, const std::string& path) {
+  for (Dwarf_Off at = 0;;) {
+    std::size_t length = 0;
+    Dwarf_Abbrev* const each = dwarf_getabbrev(&unit, at, &length);
+    if (each == DWARF_END_ABBREV) return {};
+    std::size_t attributes = 0;
+    if (each == nullptr || length == 0 || dwarf_getattrcnt(each, &attributes) != 0)
+      return fail(ErrorCode::kCorrupt, "kernel file {}: DWARF abbreviations: {}", path,
+                  dwarf_errmsg(-1));
+    if (attributes > kMaxDieAttributes)
+      return fail(ErrorCode::kCorrupt, "kernel file {}: DWARF: entries of {} attributes", path,
+                  attributes);
+    at += length;
+  }
+}
+
+}  // namespace
+
 // libdw parses a unit's abbreviation table when it is first needed, and keeps one for each unit.
 // Units that share a table are legal, and a file in which thousands share a huge one would cost
 // gigabytes; so what they come to is added up first.
@@ -144,7 +166,13 @@ Result<void> DwarfFile::check_units() {
   if (cost > kMaxAbbreviationBytes + kMaxAbbreviationReuse * abbreviation_bytes_)
     return fail(ErrorCode::kCorrupt, "kernel file {}: {} DWARF units share too large tables", path_,
                 tables.size());
-  return {};
+  Dwarf_CU* unit = nullptr;
+  Dwarf_Die top{};
+  int status = 0;
+  while ((status = dwarf_get_units(get(), unit, &unit, nullptr, nullptr, &top, nullptr)) == 0)
+    if (top.cu != nullptr) GS_CHECK(check_abbreviations(top, path_));
+  if (status > 0) return {};
+  return fail(ErrorCode::kCorrupt, "kernel file {}: DWARF: {}", path_, dwarf_errmsg(-1));
 }
 
 }  // namespace guestscope

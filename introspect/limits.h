@@ -81,6 +81,8 @@ inline constexpr std::uint64_t kMaxDebugBytes = 4ULL << 30;
 /// section. In memory they are ten times as large.
 inline constexpr std::uint64_t kMaxAbbreviationBytes = 32ULL << 20;
 inline constexpr std::uint64_t kMaxAbbreviationReuse = 8;
+/// Attributes of one entry. Compilers write up to 20.
+inline constexpr std::size_t kMaxDieAttributes = 256;
 /// Types within types: pointers, arrays, typedefs and structures by value. Real ones reach 30.
 inline constexpr unsigned kMaxDwarfDepth = 200;
 /// Bytes of DWARF looked at, for each byte there is, and a base. Reading everything once and what

@@ -72,8 +72,7 @@ inline std::string compare_types(const Btf& expected, TypeId e, const Btf& made,
   }
   if (kind == BtfKind::kEnum || kind == BtfKind::kEnum64)
     return compare_enumerators(expected, left.type, made, right.type);
-  if ((kind == BtfKind::kStruct || kind == BtfKind::kUnion) &&
-      expected.name_of(left.type).empty())
+  if ((kind == BtfKind::kStruct || kind == BtfKind::kUnion) && expected.name_of(left.type).empty())
     return compare_members(expected, left.type, made, right.type, depth + 1);
   if (kind != BtfKind::kPtr) return "";
   // One step behind a pointer: kind and name.
@@ -81,8 +80,7 @@ inline std::string compare_types(const Btf& expected, TypeId e, const Btf& made,
   const TypeId b = made.resolve(made.type(right.type).target).value_or(0);
   if (expected.name_of(a) != made.name_of(b))
     return fmt::format("pointer to {}, {}", expected.describe(a), made.describe(b));
-  const bool is_forward =
-      expected.kind(a) == BtfKind::kFwd || made.kind(b) == BtfKind::kFwd;
+  const bool is_forward = expected.kind(a) == BtfKind::kFwd || made.kind(b) == BtfKind::kFwd;
   if (expected.kind(a) != made.kind(b) && !is_forward)
     return fmt::format("pointer to {}, {}", expected.describe(a), made.describe(b));
   return "";
@@ -95,8 +93,7 @@ inline std::string compare_members(const Btf& expected, TypeId e, const Btf& mad
     return fmt::format("size {}, {}", expected.type(e).size, made.type(m).size);
   const auto left = expected.members(e);
   const auto right = made.members(m);
-  if (left.size() != right.size())
-    return fmt::format("{} members, {}", left.size(), right.size());
+  if (left.size() != right.size()) return fmt::format("{} members, {}", left.size(), right.size());
   for (std::size_t i = 0; i < left.size(); ++i) {
     if (left[i].name != right[i].name) return fmt::format("member {}", left[i].name);
     const auto in = [&](std::string_view what) {
@@ -138,8 +135,7 @@ inline Comparison compare_all(const Btf& expected, const Btf& made, BtfKind kind
                           0);
     else
       why = compare_types(expected, id, made, found.front(), 0);
-    if (!why.empty())
-      result.different.push_back(fmt::format("{}: {}", expected.describe(id), why));
+    if (!why.empty()) result.different.push_back(fmt::format("{}: {}", expected.describe(id), why));
   }
   return result;
 }
