@@ -88,6 +88,27 @@ inline constexpr std::size_t kMaxMemberSteps = 1U << 20;
 /// Structures that share a name and are tried for one layout.
 inline constexpr std::size_t kMaxLayoutCandidates = 64;
 
+// --- DWARF ---
+
+/// Debug sections of a kernel file, uncompressed. A distribution kernel's have 0.3 GB, one with
+/// every sanitizer 1 GB.
+inline constexpr std::uint64_t kMaxDebugBytes = 4ULL << 30;
+/// Abbreviation tables, a shared one counted for each unit: so many bytes, and so many times the
+/// section. In memory they are ten times as large.
+inline constexpr std::uint64_t kMaxAbbreviationBytes = 32ULL << 20;
+inline constexpr std::uint64_t kMaxAbbreviationReuse = 8;
+/// Attributes of one entry. Compilers write up to 20.
+inline constexpr std::size_t kMaxDieAttributes = 256;
+/// Types within types: pointers, arrays, typedefs and structures by value. Real ones reach 30.
+inline constexpr unsigned kMaxDwarfDepth = 200;
+/// Bytes of DWARF looked at, for each byte there is, and a base. Reading everything once and what
+/// is referred to again comes to 2; references into the middle of other entries could make it
+/// quadratic.
+inline constexpr std::uint64_t kDwarfWorkPerByte = 16;
+inline constexpr std::uint64_t kDwarfWorkBase = 1U << 20;
+/// Dimensions of one array.
+inline constexpr std::size_t kMaxArrayDimensions = 32;
+
 // --- values ---
 
 /// Steps (members, elements, enumerators compared) of printing one value: a base, and so many for

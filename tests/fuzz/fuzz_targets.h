@@ -34,6 +34,8 @@ void run_mtree(ByteSpan input);
 std::vector<Bytes> mtree_seeds();
 void run_btf(ByteSpan input);
 std::vector<Bytes> btf_seeds();
+void run_dwarf(ByteSpan input);
+std::vector<Bytes> dwarf_seeds();
 void run_kernel_file(ByteSpan input);
 std::vector<Bytes> kernel_file_seeds();
 void run_request(ByteSpan input);
