@@ -1,20 +1,16 @@
 #include "introspect/elf_sections.h"
 
-#include <fcntl.h>
 #include <gelf.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include <cerrno>
-#include <system_error>
+#include <algorithm>
+#include <array>
+#include <cstring>
 #include <utility>
 
 #include "introspect/limits.h"
 
 namespace guestscope {
 namespace {
-
-std::string reason(int error) { return std::generic_category().message(error); }
 
 std::string elf_reason() {
   const char* text = elf_errmsg(elf_errno());
@@ -23,39 +19,42 @@ std::string elf_reason() {
 
 }  // namespace
 
-ElfSections::File::~File() {
-  if (fd_ >= 0) ::close(fd_);
+Result<ElfSections> ElfSections::open(const std::string& path) {
+  GS_ASSIGN(InputFile file, InputFile::open(path));
+  return open(std::move(file));
 }
 
-Result<ElfSections> ElfSections::open(const std::string& path) {
-  // Non-blocking: a FIFO would otherwise wait for a writer before it could be refused.
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0)
-    return fail(errno == ENOENT ? ErrorCode::kNotFound : ErrorCode::kSystem,
-                "cannot open kernel file {}: {}", path, reason(errno));
-  ElfSections sections{File(fd), path};
-  struct stat info{};
-  if (::fstat(fd, &info) != 0)
-    return fail(ErrorCode::kSystem, "cannot read kernel file {}: {}", path, reason(errno));
-  if (!S_ISREG(info.st_mode))
-    return fail(ErrorCode::kInvalidArgument, "kernel file {} is {}", path,
-                S_ISDIR(info.st_mode) ? "a directory" : "not a regular file");
-  sections.file_size_ = static_cast<std::uint64_t>(info.st_size);
-  GS_CHECK(sections.check_kind());
-  GS_CHECK(sections.read_headers());
+Result<ElfSections> ElfSections::open(InputFile file) {
+  const std::string path = file.path();
+  const std::uint64_t size = file.size();
+  ElfSections sections(std::move(file), {}, path);
+  sections.file_size_ = size;
+  GS_CHECK(sections.read());
   return sections;
 }
 
+Result<ElfSections> ElfSections::parse(Bytes file, const std::string& path) {
+  ElfSections sections(std::nullopt, std::move(file), path);
+  sections.file_size_ = sections.memory_.size();
+  GS_CHECK(sections.read());
+  return sections;
+}
+
+Result<void> ElfSections::read() {
+  GS_CHECK(check_kind());
+  GS_CHECK(read_headers());
+  GS_CHECK(read_segments());
+  return read_sections();
+}
+
 Result<void> ElfSections::check_kind() {
-  if (file_size_ == 0) return fail(ErrorCode::kInvalidArgument, "kernel file {} is empty", path_);
+  GS_ASSIGN(const Bytes start, read_at(0, std::min<std::size_t>(file_size_, EI_NIDENT)));
   std::array<unsigned char, EI_NIDENT> ident{};
-  const ssize_t got = ::pread(file_.get(), ident.data(), ident.size(), 0);
-  if (got < 0)
-    return fail(ErrorCode::kSystem, "cannot read kernel file {}: {}", path_, reason(errno));
+  std::memcpy(ident.data(), start.data(), start.size());
+  const std::size_t got = start.size();
   if (got < SELFMAG || std::memcmp(ident.data(), ELFMAG, SELFMAG) != 0)
     return fail(ErrorCode::kInvalidArgument, "kernel file {} is not an ELF file", path_);
-  if (static_cast<std::size_t>(got) < ident.size())
-    return fail(ErrorCode::kCorrupt, "kernel file {} is truncated", path_);
+  if (got < ident.size()) return fail(ErrorCode::kCorrupt, "kernel file {} is truncated", path_);
   if (ident[EI_CLASS] == ELFCLASS32)
     return fail(ErrorCode::kUnsupported, "kernel file {} is a 32-bit one", path_);
   if (ident[EI_DATA] == ELFDATA2MSB)
@@ -65,25 +64,54 @@ Result<void> ElfSections::check_kind() {
   return {};
 }
 
+std::unexpected<Error> ElfSections::damaged() const {
+  return fail(ErrorCode::kCorrupt, "kernel file {} is truncated or damaged: {}", path_,
+              elf_reason());
+}
+
 Result<void> ElfSections::read_headers() {
-  const auto damaged = [this] {
-    return fail(ErrorCode::kCorrupt, "kernel file {} is truncated or damaged: {}", path_,
-                elf_reason());
-  };
   elf_version(EV_CURRENT);
-  elf_.reset(elf_begin(file_.get(), ELF_C_READ, nullptr));
+  // libelf does not write to what it is given, but cannot say so.
+  elf_.reset(file_ ? elf_begin(file_->descriptor(), ELF_C_READ, nullptr)
+                   : elf_memory(reinterpret_cast<char*>(memory_.data()), memory_.size()));
   GElf_Ehdr header{};
-  std::size_t count = 0;
-  std::size_t names = 0;
   if (elf_ == nullptr || elf_kind(elf_.get()) != ELF_K_ELF ||
-      gelf_getehdr(elf_.get(), &header) == nullptr || elf_getshdrnum(elf_.get(), &count) != 0 ||
-      elf_getshdrstrndx(elf_.get(), &names) != 0)
+      gelf_getehdr(elf_.get(), &header) == nullptr)
     return damaged();
   machine_ = header.e_machine;
+  type_ = header.e_type;
   // libelf then says that there are none.
   if (header.e_shoff >= file_size_)
     return fail(ErrorCode::kCorrupt,
                 "kernel file {} is truncated: its section table lies beyond its end", path_);
+  return {};
+}
+
+Result<void> ElfSections::read_segments() {
+  std::size_t count = 0;
+  if (elf_getphdrnum(elf_.get(), &count) != 0) return damaged();
+  if (count > kMaxElfSegments)
+    return fail(ErrorCode::kCorrupt, "kernel file {} has {} segments", path_, count);
+  for (std::size_t i = 0; i < count; ++i) {
+    GElf_Phdr segment{};
+    if (gelf_getphdr(elf_.get(), static_cast<int>(i), &segment) == nullptr) return damaged();
+    if (segment.p_offset > file_size_ || segment.p_filesz > file_size_ - segment.p_offset)
+      return fail(ErrorCode::kCorrupt,
+                  "kernel file {} is truncated: segment {} lies beyond its end", path_, i);
+    segments_.push_back({.type = segment.p_type,
+                         .address = segment.p_vaddr,
+                         .offset = segment.p_offset,
+                         .size = segment.p_filesz});
+  }
+  return {};
+}
+
+Result<void> ElfSections::read_sections() {
+  std::size_t count = 0;
+  std::size_t names = 0;
+  if (elf_getshdrnum(elf_.get(), &count) != 0) return damaged();
+  if (count == 0) return {};
+  if (elf_getshdrstrndx(elf_.get(), &names) != 0) return damaged();
   if (count > kMaxElfSections)
     return fail(ErrorCode::kCorrupt, "kernel file {} has {} sections", path_, count);
   sections_.reserve(count);
@@ -137,20 +165,26 @@ Result<ByteSpan> ElfSections::content(const ElfSection& section) {
 }
 
 Result<Bytes> ElfSections::read_at(std::uint64_t offset, std::size_t size) const {
+  if (file_) return file_->read_at(offset, size);
   if (offset > file_size_ || size > file_size_ - offset)
     return fail(ErrorCode::kCorrupt, "kernel file {}: {} bytes at {} lie beyond its end", path_,
                 size, offset);
-  Bytes bytes(size);
-  for (std::size_t done = 0; done < size;) {
-    const ssize_t got =
-        ::pread(file_.get(), &bytes[done], size - done, static_cast<off_t>(offset + done));
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0)
-      return fail(ErrorCode::kSystem, "cannot read kernel file {}: {}", path_, reason(errno));
-    if (got == 0) return fail(ErrorCode::kCorrupt, "kernel file {} has become shorter", path_);
-    done += static_cast<std::size_t>(got);
+  const ByteSpan bytes = ByteSpan(memory_).subspan(offset, size);
+  return Bytes(bytes.begin(), bytes.end());
+}
+
+Result<Bytes> ElfSections::bytes_at(std::uint64_t link_address, std::size_t n) const {
+  for (const ElfSection& section : sections_) {
+    if ((section.flags & SHF_ALLOC) == 0 || link_address < section.address) continue;
+    const std::uint64_t into = link_address - section.address;
+    if (into >= section.size || n > section.size - into) continue;
+    if (section.type == SHT_NOBITS)
+      return fail_at(link_address, ErrorCode::kUnsupported, "kernel file {}: section {} is empty",
+                     path_, section.name);
+    return read_at(section.offset + into, n);
   }
-  return bytes;
+  return fail_at(link_address, ErrorCode::kNotFound, "kernel file {}: no section holds {} bytes",
+                 path_, n);
 }
 
 }  // namespace guestscope

@@ -17,8 +17,8 @@ bool is_data(const KallsymsSymbol& symbol) {
 }
 
 Result<Kallsyms> read_tables(ByteSpan image, std::uint64_t address, Machine machine,
-                             const KallsymsTokens& tokens, std::size_t& steps) {
-  const auto names = find_kallsyms_names(image, tokens.begin, steps);
+                             const KallsymsTokens& tokens) {
+  const auto names = find_kallsyms_names(image, tokens.begin);
   if (!names)
     return fail(ErrorCode::kNotFound, "kallsyms: tokens at {:#x}, but no names in front of them",
                 tokens.begin);
@@ -39,13 +39,12 @@ Result<Kallsyms> read_tables(ByteSpan image, std::uint64_t address, Machine mach
 }  // namespace
 
 Result<Kallsyms> find_kallsyms(ByteSpan image, std::uint64_t address, Machine machine) {
-  std::size_t steps = kMaxKallsymsSteps;
   std::size_t from = 0;
   Error why{.code = ErrorCode::kNotFound, .message = "kallsyms: no token table"};
   for (std::size_t tried = 0; tried < kMaxKallsymsCandidates; ++tried) {
     const auto tokens = find_kallsyms_tokens(image, from);
     if (!tokens) break;
-    auto found = read_tables(image, address, machine, *tokens, steps);
+    auto found = read_tables(image, address, machine, *tokens);
     if (found) return found;
     // The best of several reasons: what is there but damaged, before what is not there.
     if (tried == 0 || found.error().code == ErrorCode::kCorrupt) why = std::move(found).error();

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <vector>
 
 #include "introspect/limits.h"
 
@@ -62,36 +63,58 @@ NameLength name_length(ByteSpan image, std::size_t at, std::size_t limit) {
                                        << 7};
 }
 
-// Where `count` names that begin at `first` end. `limit`: where the markers must have ended.
-std::optional<std::size_t> names_end(ByteSpan image, std::size_t first, std::size_t count,
-                                     std::size_t limit, std::size_t& steps) {
+// A word 0 that may be the first marker, and the one behind it, which says how long the first 256
+// names are.
+struct FirstMarker {
+  std::uint32_t second = 0;
+  std::size_t at = 0;
+};
+
+// Of the words in front of the tokens; by `second`. Between markers and tokens only the symbols by
+// name can lie, in which a word is hardly ever 0.
+std::vector<FirstMarker> first_markers(ByteSpan image, std::size_t limit) {
+  std::vector<FirstMarker> found;
+  for (std::size_t at = limit; at >= 4 && found.size() < kMaxKallsymsMarkers;) {
+    at -= 4;
+    if (limit - at < 8 || word(image, at) != 0) continue;
+    const std::uint32_t second = word(image, at + 4);
+    if (second >= 2 * kMarkerStep) found.push_back({.second = second, .at = at});
+  }
+  std::ranges::sort(found, {}, &FirstMarker::second);
+  return found;
+}
+
+// Where `count` names that begin at `first` end; 0 when they do not, or beyond `limit`.
+std::size_t names_end(ByteSpan image, std::size_t first, std::size_t count, std::size_t limit,
+                      std::size_t& steps) {
   std::size_t at = first;
   for (std::size_t i = 0; i < count; ++i) {
-    if (steps == 0 || at >= limit) return std::nullopt;
+    if (steps == 0 || at >= limit) return 0;
     --steps;
     const NameLength length = name_length(image, at, limit);
-    if (length.size == 0 || length.size + length.prefix > limit - at) return std::nullopt;
+    if (length.size == 0 || length.size + length.prefix > limit - at) return 0;
     at += length.prefix + length.size;
   }
   return at;
 }
 
-// Every marker is where its symbol begins.
+// Every marker is where its symbol begins, and the first is right behind the last name.
 bool markers_agree(ByteSpan image, const KallsymsNames& names, std::size_t markers,
-                   std::size_t limit) {
+                   std::size_t limit, std::size_t& steps) {
+  if ((names.count + kMarkerStep - 1) / kMarkerStep * 4 > limit - markers) return false;
   std::size_t at = names.first;
-  for (std::size_t i = 0; i < names.count; ++i) {
-    if (i % kMarkerStep == 0 && word(image, markers + i / kMarkerStep * 4) != at - names.first)
-      return false;
-    const NameLength length = name_length(image, at, limit);
-    at += length.prefix + length.size;
+  for (std::size_t i = 0; i < names.count; i += kMarkerStep) {
+    if (word(image, markers + i / kMarkerStep * 4) != at - names.first) return false;
+    at = names_end(image, at, std::min(kMarkerStep, names.count - i), markers, steps);
+    if (at == 0) return false;
   }
-  return true;
+  return markers - at < kLabelAlign;
 }
 
-// num_syms is at `at`: do names and markers follow?
+// num_syms is at `at`: do names and markers follow? Wherever one begins, names soon seem to follow
+// one another as they should: it is the markers that tell.
 std::optional<KallsymsNames> names_at(ByteSpan image, std::size_t at, std::size_t limit,
-                                      std::size_t& steps) {
+                                      const std::vector<FirstMarker>& markers, std::size_t& steps) {
   const std::size_t count = word(image, at);
   // A name has two bytes at least: its length and a token.
   if (count < kMinKallsymsSymbols || count > kMaxKallsymsSymbols || count > (limit - at) / 2)
@@ -99,16 +122,11 @@ std::optional<KallsymsNames> names_at(ByteSpan image, std::size_t at, std::size_
   // Labels are aligned to 4 or to 8 bytes, and no name has the length 0.
   KallsymsNames names{.begin = at, .first = at + 4, .count = count};
   if (word(image, names.first) == 0) names.first += 4;
-  const auto end = names_end(image, names.first, count, limit, steps);
-  if (!end) return std::nullopt;
-  const std::size_t size = (count + kMarkerStep - 1) / kMarkerStep * 4;
-  std::size_t markers = *end;
-  for (std::size_t gap = 0; gap < kLabelAlign; ++gap, ++markers) {
-    if (markers > limit || size > limit - markers) return std::nullopt;
-    // The first marker is 0 and the second is not, so that only one alignment fits.
-    if (word(image, markers) == 0 && markers_agree(image, names, markers, limit)) return names;
-    if (image[markers] != std::byte{0}) return std::nullopt;
-  }
+  const std::size_t second = names_end(image, names.first, kMarkerStep, limit, steps);
+  if (second == 0) return std::nullopt;
+  for (const FirstMarker& marker :
+       std::ranges::equal_range(markers, second - names.first, {}, &FirstMarker::second))
+    if (marker.at >= second && markers_agree(image, names, marker.at, limit, steps)) return names;
   return std::nullopt;
 }
 
@@ -137,15 +155,15 @@ std::optional<KallsymsTokens> find_kallsyms_tokens(ByteSpan image, std::size_t& 
   return std::nullopt;
 }
 
-std::optional<KallsymsNames> find_kallsyms_names(ByteSpan image, std::size_t tokens_begin,
-                                                 std::size_t& steps) {
+std::optional<KallsymsNames> find_kallsyms_names(ByteSpan image, std::size_t tokens_begin) {
   if (tokens_begin > image.size()) return std::nullopt;
-  // Backwards from the tokens, in words: labels are aligned. The bytes' own alignment is that of
-  // the first token, which has a label too.
+  const std::vector<FirstMarker> markers = first_markers(image, tokens_begin);
+  std::size_t steps = kMaxKallsymsSteps;
+  // Backwards from the tokens, in words: all labels are aligned, that of the tokens too.
   for (std::size_t at = tokens_begin; at >= 4 && steps != 0;) {
     at -= 4;
     if (tokens_begin - at < 12) continue;
-    if (auto names = names_at(image, at, tokens_begin, steps)) return names;
+    if (auto names = names_at(image, at, tokens_begin, markers, steps)) return names;
   }
   return std::nullopt;
 }

@@ -31,10 +31,8 @@ struct KallsymsNames {
   std::size_t count = 0;
 };
 
-/// num_syms, names and markers in front of a token table. `steps`: names that may still be looked
-/// at; shared by all attempts on one image.
-std::optional<KallsymsNames> find_kallsyms_names(ByteSpan image, std::size_t tokens_begin,
-                                                 std::size_t& steps);
+/// num_syms, names and markers in front of a token table.
+std::optional<KallsymsNames> find_kallsyms_names(ByteSpan image, std::size_t tokens_begin);
 
 /// Adds types and names to `into`, values still 0. False when they are no symbols: no type letter,
 /// no name, or one that is too long.

@@ -13,7 +13,7 @@
 
 #include "arch/address.h"
 #include "arch/result.h"
-#include "introspect/elf_file.h"
+#include "introspect/kernel_file.h"
 #include "introspect/enum_names.h"
 #include "introspect/layout.h"
 

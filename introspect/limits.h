@@ -11,6 +11,22 @@ namespace guestscope {
 
 // --- kernel files ---
 
+/// A kernel image: as a compressed file, unpacked, or put together from segments. A distribution
+/// kernel has 60 MB, a vmlinux with debug information 600.
+inline constexpr std::size_t kMaxKernelBytes = 1U << 30;
+/// Wrappings around a kernel: compressed, zboot, compressed again.
+inline constexpr unsigned kMaxKernelWrappings = 4;
+/// Segments of an ELF file. A kernel has 3 to 6.
+inline constexpr std::size_t kMaxElfSegments = 64;
+/// What may lie between the segments of a kernel, beyond as much again as they have.
+inline constexpr std::size_t kMaxSegmentGap = 64U << 20;
+/// ELF files inside a kernel image: two or three vDSOs.
+inline constexpr std::size_t kMaxInnerElfFiles = 256;
+/// A note that holds a build id: 16 bytes and the id.
+inline constexpr std::size_t kMaxBuildIdNoteBytes = 16 + 64;
+/// Pieces of an image that look like BTF, of which the largest are parsed.
+inline constexpr std::size_t kMaxBtfCandidates = 16;
+
 /// Sections of a kernel file. A real one has about 80; -ffunction-sections builds stay below this.
 inline constexpr std::size_t kMaxElfSections = 65536;
 /// A note section that is searched for the build id. Real ones have a few hundred bytes.
@@ -32,12 +48,15 @@ inline constexpr std::size_t kMaxKallsymsSymbols = 1U << 22;
 inline constexpr std::size_t kMinKallsymsSymbols = 257;
 /// All names together, expanded. 200,000 have 5 MB.
 inline constexpr std::size_t kMaxKallsymsNameBytes = 128U << 20;
-/// Names looked at while the place of the names is searched, wrong places included: 0.2 s.
-inline constexpr std::size_t kMaxKallsymsSteps = 1U << 26;
+/// Names looked at while the place of the names is searched, wrong places included: 30 ms. Finding
+/// 200,000 takes about a million.
+inline constexpr std::size_t kMaxKallsymsSteps = 1U << 23;
+/// Words 0 in front of a token table of which each may be the first marker.
+inline constexpr std::size_t kMaxKallsymsMarkers = 4096;
 /// Relocations of an arm64 image looked at. A distribution kernel has 300,000.
 inline constexpr std::size_t kMaxRelocationSteps = 1U << 24;
 /// Token tables that are tried. A kernel has one; guest memory can hold remains of others.
-inline constexpr std::size_t kMaxKallsymsCandidates = 64;
+inline constexpr std::size_t kMaxKallsymsCandidates = 16;
 
 // --- kernel structures ---
 

@@ -2,6 +2,8 @@
 
 #include <elf.h>
 
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "introspect/short_string.h"
@@ -56,11 +58,45 @@ Result<SymbolTable> SymbolTable::parse(ByteSpan symtab, ByteSpan strtab,
   return table;
 }
 
+SymbolTable SymbolTable::from_kallsyms(Kallsyms found, std::string file) {
+  SymbolTable table;
+  table.kallsyms_ = std::move(found);
+  table.file_ = std::move(file);
+  const auto& symbols = table.kallsyms_.symbols;
+  table.index_ = NameIndex(symbols.size());
+  table.size_ = symbols.size();
+  for (std::size_t entry = symbols.size(); entry-- > 0;)
+    table.index_.add(table.kallsyms_.name_of(symbols[entry]), static_cast<std::uint32_t>(entry));
+  return table;
+}
+
+void SymbolTable::add(std::string name, std::uint64_t value) {
+  added_.push_back({.name = std::move(name), .value = value});
+  ++size_;
+}
+
+std::size_t SymbolTable::memory_bytes() const {
+  return index_.memory_bytes() + kallsyms_.names.capacity() +
+         kallsyms_.symbols.capacity() * sizeof(KallsymsSymbol);
+}
+
 std::string_view SymbolTable::name_at(std::size_t offset) const {
   return short_string_at(strtab_, offset);
 }
 
+Symbol SymbolTable::kallsyms_symbol(std::size_t entry) const {
+  const KallsymsSymbol& symbol = kallsyms_.symbols[entry];
+  // As nm prints types: capitals are global. 'W' and 'V', weak ones, are as well.
+  return {.value = symbol.value,
+          .size = 0,
+          .name = kallsyms_.name_of(symbol),
+          .section = {},
+          .absolute = symbol.type == 'A',
+          .global = symbol.type >= 'A' && symbol.type <= 'Z'};
+}
+
 Symbol SymbolTable::symbol(std::size_t entry) const {
+  if (!kallsyms_.symbols.empty()) return kallsyms_symbol(entry);
   const WireSymbol wire = wire_symbol(symtab_, entry);
   const std::size_t section = wire.section;
   return {.value = wire.value,
@@ -85,6 +121,14 @@ std::vector<Symbol> SymbolTable::find_all(std::string_view name) const {
     if (candidate.name == name) found.push_back(candidate);
     return true;
   });
+  for (const Added& symbol : added_)
+    if (symbol.name == name)
+      found.push_back({.value = symbol.value,
+                       .size = 0,
+                       .name = symbol.name,
+                       .section = {},
+                       .absolute = false,
+                       .global = true});
   return found;
 }
 
@@ -93,12 +137,29 @@ Result<std::uint64_t> SymbolTable::require(std::string_view name) const {
   return fail(ErrorCode::kUnsupported, "kernel file {} has no symbol {}", file_, name);
 }
 
-std::optional<Symbol> SymbolTable::containing(std::uint64_t link_address) const {
+std::optional<Symbol> SymbolTable::containing_in_kallsyms(std::uint64_t address) const {
+  const auto& symbols = kallsyms_.symbols;
+  // By address, but for the absolute ones, which come first.
+  const auto first = std::ranges::find_if(symbols, [](const auto& s) { return s.type != 'A'; });
+  const auto next =
+      std::ranges::upper_bound(first, symbols.end(), address, {}, &KallsymsSymbol::value);
+  if (next == first || next == symbols.end()) return std::nullopt;
+  std::optional<Symbol> best;
+  for (auto it = next; it != first && std::prev(it)->value == std::prev(next)->value; --it) {
+    const auto entry = static_cast<std::size_t>(std::prev(it) - symbols.begin());
+    if (const Symbol candidate = symbol(entry); !best || rank(candidate) >= rank(*best))
+      best = candidate;
+  }
+  return best;
+}
+
+std::optional<Symbol> SymbolTable::containing(std::uint64_t address) const {
+  if (!kallsyms_.symbols.empty()) return containing_in_kallsyms(address);
   std::optional<Symbol> best;
   const std::size_t entries = symtab_.size() / sizeof(WireSymbol);
   for (std::size_t entry = 0; entry < entries; ++entry) {
     const WireSymbol wire = wire_symbol(symtab_, entry);
-    const bool inside = wire.value <= link_address && link_address - wire.value < wire.size;
+    const bool inside = wire.value <= address && address - wire.value < wire.size;
     if (!inside || !can_be_looked_up(wire) || wire.section == SHN_ABS) continue;
     const Symbol candidate = symbol(entry);
     if (!best || rank(candidate) > rank(*best)) best = candidate;

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <string>
 
-#include "introspect/elf_file.h"
+#include "introspect/kernel_file.h"
 #include "tests/fuzz/fuzz_targets.h"
 #include "tests/support/btf_builder.h"
 

@@ -9,7 +9,7 @@
 #include <memory>
 
 #include "introspect/btf.h"
-#include "introspect/elf_file.h"
+#include "introspect/kernel_file.h"
 #include "type_test_support.h"
 
 namespace guestscope {

@@ -13,7 +13,7 @@
 
 #include "dwarf_compare.h"
 #include "introspect/dwarf_types.h"
-#include "introspect/elf_file.h"
+#include "introspect/kernel_file.h"
 
 namespace guestscope {
 namespace {

@@ -3,7 +3,7 @@
 #include <doctest/doctest.h>
 #include <elf.h>
 
-#include "introspect/elf_file.h"
+#include "introspect/kernel_file.h"
 #include "type_test_support.h"
 
 namespace guestscope {

@@ -1,4 +1,4 @@
-#include "introspect/elf_file.h"
+#include "introspect/kernel_file.h"
 
 #include <doctest/doctest.h>
 #include <sys/stat.h>

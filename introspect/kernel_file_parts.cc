@@ -1,0 +1,254 @@
+#include "introspect/kernel_file_parts.h"
+
+#include <elf.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "introspect/elf_notes.h"
+#include "introspect/image_search.h"
+#include "introspect/kernel_payload.h"
+#include "introspect/limits.h"
+
+namespace guestscope {
+namespace {
+
+constexpr std::string_view kFullFile =
+    "pass the vmlinux of the kernel's -dbg (debuginfo) package, or of its build";
+
+Machine machine_of(std::uint16_t machine) {
+  if (machine == EM_X86_64) return Machine::kX86_64;
+  return machine == EM_AARCH64 ? Machine::kAarch64 : Machine::kOther;
+}
+
+Result<SymbolTable> read_symbols(ElfSections& sections, const ElfSection& table,
+                                 const std::string& path) {
+  if (table.link >= sections.all().size())
+    return fail(ErrorCode::kCorrupt, "kernel file {}: its symbols have no names", path);
+  GS_ASSIGN(const ByteSpan symtab, sections.content(table));
+  GS_ASSIGN(const ByteSpan strtab, sections.content(sections.all()[table.link]));
+  std::vector<std::string_view> names;
+  for (const ElfSection& section : sections.all()) names.push_back(section.name);
+  return SymbolTable::parse(symtab, strtab, std::move(names), path);
+}
+
+// Bytes of an image, and the address of the first; 0: not told, addresses are offsets.
+struct Image {
+  Bytes bytes;
+  std::uint64_t address = 0;
+};
+
+// What is loaded, in one piece, for files without symbols. Nothing: no program of a kernel's sort.
+Result<Image> loaded_image(const ElfSections& elf, const std::string& path) {
+  constexpr std::uint64_t kKernelHalf = 1ULL << 63;  // before 6.15, x86-64 links per-CPU data at 0
+  std::uint64_t begin = UINT64_MAX;
+  std::uint64_t end = 0;
+  std::uint64_t content = 0;
+  const auto is_image = [](const ElfSegment& segment) {
+    return segment.type == PT_LOAD && segment.size != 0 && segment.address >= kKernelHalf &&
+           segment.size <= UINT64_MAX - segment.address;
+  };
+  for (const ElfSegment& segment : elf.segments()) {
+    if (!is_image(segment)) continue;
+    begin = std::min(begin, segment.address);
+    end = std::max(end, segment.address + segment.size);
+    content += segment.size;
+  }
+  if (end == 0) return Image{};
+  // Between segments lie .bss and what is aligned to huge pages.
+  if (end - begin > kMaxKernelBytes || end - begin > 2 * content + kMaxSegmentGap)
+    return fail(ErrorCode::kCorrupt, "kernel file {}: its segments spread over {} MB", path,
+                (end - begin) >> 20);
+  Image image{.bytes = Bytes(end - begin), .address = begin};
+  for (const ElfSegment& segment : elf.segments()) {
+    if (!is_image(segment)) continue;
+    GS_ASSIGN(const Bytes bytes, elf.read_at(segment.offset, segment.size));
+    std::ranges::copy(bytes, &image.bytes[segment.address - begin]);
+  }
+  return image;
+}
+
+class Reader {
+ public:
+  explicit Reader(const std::string& path) : path_(path) { out_.parts.origin = path; }
+
+  Result<KernelFileParts> run() {
+    GS_ASSIGN(InputFile file, InputFile::open(path_));
+    GS_ASSIGN(const Bytes magic, file.read_at(0, std::min<std::size_t>(file.size(), SELFMAG)));
+    if (text_in(magic) == ELFMAG) {
+      GS_ASSIGN(ElfSections elf, ElfSections::open(std::move(file)));
+      GS_CHECK(use_elf(std::move(elf)));
+    } else {
+      GS_CHECK(use_wrapped(file));
+    }
+    GS_CHECK(check_parts());
+    return std::move(out_);
+  }
+
+ private:
+  KernelFile::Parts& parts() { return out_.parts; }
+
+  Result<void> use_wrapped(const InputFile& file) {
+    if (file.size() > kMaxKernelBytes)
+      return fail(ErrorCode::kInvalidArgument,
+                  "kernel file {} is no kernel: {} MB and not an ELF file", path_,
+                  file.size() >> 20);
+    GS_ASSIGN(Bytes content, file.read_at(0, file.size()));
+    GS_ASSIGN(KernelPayload payload, unwrap_kernel(std::move(content), path_));
+    if (payload.kind == KernelPayload::Kind::kElf) {
+      GS_ASSIGN(ElfSections elf, ElfSections::parse(std::move(payload.bytes), path_));
+      return use_elf(std::move(elf));
+    }
+    parts().machine = Machine::kAarch64;
+    GS_CHECK(check_image_is_whole(payload.bytes));
+    search({.bytes = std::move(payload.bytes), .address = 0});
+    return {};
+  }
+
+  Result<void> use_elf(ElfSections elf) {
+    if (elf.type() == ET_REL)
+      return fail(ErrorCode::kInvalidArgument,
+                  "kernel file {} is no kernel but an object file or a kernel module", path_);
+    parts().machine = machine_of(elf.machine());
+    parts().build_id = read_build_id(elf);
+    const ElfSection* table = elf.of_type(SHT_SYMTAB);
+    const ElfSection* types = elf.named(".BTF");
+    const bool has_symbols = table != nullptr && table->size != 0;
+    const bool has_types = types != nullptr && types->type != SHT_NOBITS && types->size != 0;
+    if (has_symbols) {
+      auto kept = std::make_unique<ElfSections>(std::move(elf));
+      GS_CHECK(use_symbols(*kept, *kept->of_type(SHT_SYMTAB)));
+      if (has_types) GS_CHECK(use_types(*kept, *kept->named(".BTF"), false));
+      out_.elf = std::move(kept);
+      return {};
+    }
+    if (has_types) GS_CHECK(use_types(elf, *types, true));
+    GS_ASSIGN(Image image, loaded_image(elf, path_));
+    // The file's own bytes, when it came unpacked, are not needed twice.
+    {
+      const ElfSections gone = std::move(elf);
+    }
+    search(std::move(image));
+    return {};
+  }
+
+  Result<void> use_symbols(ElfSections& elf, const ElfSection& table) {
+    GS_ASSIGN(parts().symbols, read_symbols(elf, table, path_));
+    parts().symbols_from = "ELF symbols";
+    parts().has_link_addresses = true;
+    const auto banner = parts().symbols.find("linux_banner");
+    if (!banner)
+      return fail(ErrorCode::kInvalidArgument,
+                  "kernel file {} is no Linux kernel: its symbols have no linux_banner", path_);
+    const auto text = elf.bytes_at(banner->value, std::min(banner->size, kMaxBannerBytes));
+    if (text) parts().release = release_in(text_in(*text));
+    return {};
+  }
+
+  Result<void> use_types(ElfSections& elf, const ElfSection& section, bool copy) {
+    GS_ASSIGN(const ByteSpan bytes, elf.content(section));
+    if (copy) {
+      GS_ASSIGN(parts().types, Btf::parse(Bytes(bytes.begin(), bytes.end()), path_));
+    } else {
+      GS_ASSIGN(parts().types, Btf::parse(bytes, path_));
+    }
+    parts().types_from = "BTF";
+    return {};
+  }
+
+  static std::string read_build_id(ElfSections& elf) {
+    for (const ElfSection& section : elf.all()) {
+      if (section.type != SHT_NOTE || section.size > kMaxNoteBytes) continue;
+      const auto notes = elf.content(section);
+      if (!notes) continue;
+      if (std::string id = find_build_id(*notes); !id.empty()) return id;
+    }
+    for (const ElfSegment& segment : elf.segments()) {
+      if (segment.type != PT_NOTE || segment.size > kMaxNoteBytes) continue;
+      const auto notes = elf.read_at(segment.offset, segment.size);
+      if (!notes) continue;
+      if (std::string id = find_build_id(*notes); !id.empty()) return id;
+    }
+    return {};
+  }
+
+  // An Image that can be booted by EFI is a PE file, whose sections tell its size.
+  Result<void> check_image_is_whole(ByteSpan image) const {
+    struct PeSection {
+      std::array<std::byte, 16> not_needed;
+      le32 size;
+      le32 offset;
+      std::array<std::byte, 16> not_needed_either;
+    };
+    const ByteReader reader(image);
+    const std::uint64_t header = reader.number(60, 4).value_or(0);
+    if (load_le(image.data(), 2) != 0x5a4d || reader.number(header, 4) != 0x4550U) return {};
+    const std::uint64_t count = reader.number(header + 6, 2).value_or(0);
+    const std::uint64_t first = header + 24 + reader.number(header + 20, 2).value_or(0);
+    for (std::uint64_t i = 0; i < count; ++i) {
+      const auto section = reader.get<PeSection>(first + i * sizeof(PeSection));
+      if (!section || !reader.contains(section->offset, section->size))
+        return fail(ErrorCode::kCorrupt, "kernel file {} is truncated", path_);
+    }
+    return {};
+  }
+
+  // Symbols, and what else is not known yet, from the image itself.
+  void search(const Image& image) {
+    is_kernel_ = !(parts().release = find_release_in_image(image.bytes)).empty();
+    if (parts().build_id.empty()) parts().build_id = find_build_id_in_image(image.bytes);
+    if (parts().types_from.empty())
+      if (auto types = find_types_in_image(image.bytes, path_)) {
+        parts().types = *std::move(types);
+        parts().types_from = "BTF";
+      }
+    auto symbols = find_kallsyms(image.bytes, image.address, parts().machine);
+    if (!symbols) {
+      no_kallsyms_ = std::move(symbols).error();
+      return;
+    }
+    parts().symbols_from = symbols->has_data ? "kallsyms" : "kallsyms (functions only)";
+    parts().has_link_addresses = image.address != 0;
+    parts().symbols = SymbolTable::from_kallsyms(*std::move(symbols), path_);
+  }
+
+  Result<void> check_parts() {
+    const bool no_symbols = parts().symbols_from.empty();
+    const bool no_types = parts().types_from.empty();
+    if (no_symbols && no_types && !is_kernel_)
+      return fail(
+          ErrorCode::kInvalidArgument,
+          "kernel file {} is no Linux kernel: it has neither symbols nor types nor a banner",
+          path_);
+    if (no_symbols && no_types)
+      return fail(ErrorCode::kUnsupported,
+                  "kernel file {} has neither symbols nor types ({}, no BTF); {}", path_,
+                  no_kallsyms_.message, kFullFile);
+    if (no_symbols)
+      parts().missing_symbols =
+          Error{.code = no_kallsyms_.code == ErrorCode::kCorrupt ? ErrorCode::kCorrupt
+                                                                 : ErrorCode::kUnsupported,
+                .message = fmt::format("kernel file {} is stripped: it has no symbols ({}); {}",
+                                       path_, no_kallsyms_.message, kFullFile)};
+    // What else can tell the types of a kernel without BTF (its DWARF) is to be asked here.
+    if (no_types)
+      parts().missing_types =
+          Error{.code = ErrorCode::kUnsupported,
+                .message = fmt::format("kernel file {} has no BTF: the kernel must be built with "
+                                       "CONFIG_DEBUG_INFO_BTF=y; if it was, {}",
+                                       path_, kFullFile)};
+    return {};
+  }
+
+  const std::string& path_;
+  KernelFileParts out_;
+  bool is_kernel_ = false;
+  Error no_kallsyms_{.code = ErrorCode::kNotFound, .message = "no kallsyms"};
+};
+
+}  // namespace
+
+Result<KernelFileParts> read_kernel_file(const std::string& path) { return Reader(path).run(); }
+
+}  // namespace guestscope
