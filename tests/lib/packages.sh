@@ -11,7 +11,7 @@ set -euo pipefail
 readonly -A packages=(
   # The daemon and its unit tests.
   [build]="g++ cmake ninja-build pkg-config libelf-dev libdw-dev nlohmann-json3-dev libcpp-httplib-dev doctest-dev
-           libpugixml-dev libcli11-dev libspdlog-dev libfmt-dev"
+           libpugixml-dev libcli11-dev libspdlog-dev libfmt-dev dwz"
   # The small guest: its kernel's wrapping (xz), its programs, its initramfs, and the emulator. Clang 19, not the
   # default 14: only it emits 64-bit enumerators (BTF_KIND_ENUM64), which map values in the field have.
   [guest]="qemu-system-x86 bpftool clang-19 libbpf-dev libelf-dev zlib1g-dev libc6-dev gcc busybox-static cpio
