@@ -82,11 +82,18 @@ void DwarfFile::CloseFile::operator()(const int* fd) const {
 Result<DwarfFile> DwarfFile::open(const std::string& path) {
   DwarfFile file;
   file.path_ = path;
+  bool is_shared = false;
   {
     // Its checks: a regular 64-bit little-endian file that holds the sections it names.
     GS_ASSIGN(const ElfSections sections, ElfSections::open(path));
     if (debug_info_of(sections) == nullptr)
       return fail(ErrorCode::kUnsupported, "kernel file {} has no DWARF debug information", path);
+    is_shared = sections.named(".gnu_debugaltlink") != nullptr;
+    if (sections.named(".debug_sup") != nullptr)
+      return fail(ErrorCode::kUnsupported,
+                  "kernel file {}: its DWARF shares a supplementary file in the way of DWARF 5, "
+                  "which is not read",
+                  path);
   }
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0)
@@ -96,33 +103,46 @@ Result<DwarfFile> DwarfFile::open(const std::string& path) {
   file.elf_.reset(elf_begin(fd, ELF_C_READ, nullptr));
   if (file.elf_ == nullptr)
     return fail(ErrorCode::kCorrupt, "kernel file {}: {}", path, elf_errmsg(-1));
-  GS_CHECK(file.check_sizes());
+  GS_ASSIGN(const std::uint64_t abbreviation_bytes, file.check_sizes(file.elf_.get()));
   file.dwarf_.reset(dwarf_begin_elf(file.elf_.get(), DWARF_C_READ, nullptr));
   if (file.dwarf_ == nullptr)
     return fail(ErrorCode::kCorrupt, "kernel file {}: DWARF: {}", path, dwarf_errmsg(-1));
-  GS_CHECK(file.check_units());
+  GS_CHECK(file.check_units(file.get(), abbreviation_bytes));
+  if (is_shared) GS_CHECK(file.open_shared());
   return file;
 }
 
-// Before libdw reads and uncompresses them all.
-Result<void> DwarfFile::check_sizes() {
+// Without it, many types would have no names.
+Result<void> DwarfFile::open_shared() {
+  shared_ = dwarf_getalt(get());
+  if (shared_ == nullptr)
+    return fail(ErrorCode::kUnsupported,
+                "kernel file {}: the file that its .gnu_debugaltlink names, with a part of its "
+                "DWARF, is not there",
+                path_);
+  GS_ASSIGN(const std::uint64_t abbreviation_bytes, check_sizes(dwarf_getelf(shared_)));
+  return check_units(shared_, abbreviation_bytes);
+}
+
+Result<std::uint64_t> DwarfFile::check_sizes(Elf* elf) const {
   std::size_t names = 0;
-  if (elf_getshdrstrndx(elf_.get(), &names) != 0)
+  std::uint64_t abbreviation_bytes = 0;
+  if (elf_getshdrstrndx(elf, &names) != 0)
     return fail(ErrorCode::kCorrupt, "kernel file {}: {}", path_, elf_errmsg(-1));
   std::uint64_t total = 0;
-  for (Elf_Scn* section = nullptr; (section = elf_nextscn(elf_.get(), section)) != nullptr;) {
+  for (Elf_Scn* section = nullptr; (section = elf_nextscn(elf, section)) != nullptr;) {
     GElf_Shdr header{};
     if (gelf_getshdr(section, &header) == nullptr || header.sh_type == SHT_NOBITS) continue;
-    const char* found = elf_strptr(elf_.get(), names, header.sh_name);
+    const char* found = elf_strptr(elf, names, header.sh_name);
     const std::string_view name = found == nullptr ? "" : found;
     if (!name.starts_with(".debug_") && !name.starts_with(".zdebug_")) continue;
     const std::uint64_t size = uncompressed_size(section, header, name);
     if (size > kMaxDebugBytes || (total += size) > kMaxDebugBytes)
       return fail(ErrorCode::kCorrupt, "kernel file {}: more than {} bytes of debug information",
                   path_, kMaxDebugBytes);
-    if (name.ends_with("debug_abbrev")) abbreviation_bytes_ = std::max(abbreviation_bytes_, size);
+    if (name.ends_with("debug_abbrev")) abbreviation_bytes = std::max(abbreviation_bytes, size);
   }
-  return {};
+  return abbreviation_bytes;
 }
 
 namespace {
@@ -150,26 +170,26 @@ Result<void> check_abbreviations(Dwarf_Die& unit, const std::string& path) {
 // libdw parses a unit's abbreviation table when it is first needed, and keeps one for each unit.
 // Units that share a table are legal, and a file in which thousands share a huge one would cost
 // gigabytes; so what they come to is added up first.
-Result<void> DwarfFile::check_units() {
+Result<void> DwarfFile::check_units(Dwarf* dwarf, std::uint64_t abbreviation_bytes) {
   std::vector<Unit> units;
-  GS_CHECK(read_headers(get(), false, path_, units, unit_bytes_));
-  GS_CHECK(read_headers(get(), true, path_, units, unit_bytes_));
+  GS_CHECK(read_headers(dwarf, false, path_, units, unit_bytes_));
+  GS_CHECK(read_headers(dwarf, true, path_, units, unit_bytes_));
   std::vector<std::uint64_t> tables;
   for (const Unit& unit : units) tables.push_back(unit.abbreviations);
   std::ranges::sort(tables);
   std::uint64_t cost = 0;
-  std::uint64_t end = abbreviation_bytes_;
+  std::uint64_t end = abbreviation_bytes;
   for (std::size_t i = tables.size(); i-- > 0;) {
     if (i + 1 < tables.size() && tables[i + 1] != tables[i]) end = tables[i + 1];
     if (tables[i] < end) cost += end - tables[i];
   }
-  if (cost > kMaxAbbreviationBytes + kMaxAbbreviationReuse * abbreviation_bytes_)
+  if (cost > kMaxAbbreviationBytes + kMaxAbbreviationReuse * abbreviation_bytes)
     return fail(ErrorCode::kCorrupt, "kernel file {}: {} DWARF units share too large tables", path_,
                 tables.size());
   Dwarf_CU* unit = nullptr;
   Dwarf_Die top{};
   int status = 0;
-  while ((status = dwarf_get_units(get(), unit, &unit, nullptr, nullptr, &top, nullptr)) == 0)
+  while ((status = dwarf_get_units(dwarf, unit, &unit, nullptr, nullptr, &top, nullptr)) == 0)
     if (top.cu != nullptr) GS_CHECK(check_abbreviations(top, path_));
   if (status > 0) return {};
   return fail(ErrorCode::kCorrupt, "kernel file {}: DWARF: {}", path_, dwarf_errmsg(-1));

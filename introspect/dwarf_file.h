@@ -2,7 +2,7 @@
 //
 // Reads the debug sections into memory (a mapping would become SIGBUS when a build truncates the
 // file) and gives that back when destroyed: about 230 MB for a distribution's kernel. libdw
-// uncompresses sections and finds the supplementary file that dwz leaves, by itself.
+// uncompresses sections, and finds the file with what dwz has moved out of several.
 //
 // Threads: none; libdw is used by one thread at a time. Blocks on disk I/O.
 // Source of truth: DWARF 5, 7.5 (unit headers); elfutils' libdw.h.
@@ -30,7 +30,9 @@ class DwarfFile {
   static Result<DwarfFile> open(const std::string& path);
 
   Dwarf* get() const { return dwarf_.get(); }
-  /// Bytes of all units: .debug_info and .debug_types, uncompressed.
+  /// What dwz has moved out to a file that several share; nullptr when there is none.
+  Dwarf* shared() const { return shared_; }
+  /// Bytes of all units: .debug_info and .debug_types, uncompressed, the shared file's included.
   std::uint64_t unit_bytes() const { return unit_bytes_; }
   const std::string& path() const { return path_; }
 
@@ -46,15 +48,17 @@ class DwarfFile {
   };
 
   DwarfFile() = default;
-  Result<void> check_sizes();
-  Result<void> check_units();
+  /// Before libdw reads and uncompresses them all. Returns the size of the abbreviations.
+  Result<std::uint64_t> check_sizes(Elf* elf) const;
+  Result<void> check_units(Dwarf* dwarf, std::uint64_t abbreviation_bytes);
+  Result<void> open_shared();
 
   std::string path_;
   std::unique_ptr<int, CloseFile> fd_;
   std::unique_ptr<Elf, EndElf> elf_;
   std::unique_ptr<Dwarf, EndDwarf> dwarf_;
+  Dwarf* shared_ = nullptr;  ///< libdw owns it, with dwarf_
   std::uint64_t unit_bytes_ = 0;
-  std::uint64_t abbreviation_bytes_ = 0;
 };
 
 }  // namespace guestscope

@@ -108,10 +108,7 @@ Result<Bytes> convert(const DwarfFile& file) {
   DwarfDefinitions definitions;
   Scan scan(reader, shapes, definitions);
   scan.run(file.get());
-  // What dwz has moved out to a file that several share. libdw has opened it if anything refers to
-  // it.
-  if (Dwarf* shared = dwarf_getalt(file.get()); shared != nullptr && !reader.failed())
-    scan.run(shared);
+  if (file.shared() != nullptr && !reader.failed()) scan.run(file.shared());
   if (!reader.failed() && definitions.empty())
     return fail(
         ErrorCode::kUnsupported, "kernel file {}: its DWARF has no types of C{}", file.path(),

@@ -11,7 +11,7 @@ set -euo pipefail
 readonly -A packages=(
   # The daemon and its unit tests.
   [build]="g++ cmake ninja-build pkg-config libelf-dev libdw-dev libarchive-dev nlohmann-json3-dev libcpp-httplib-dev doctest-dev
-           libpugixml-dev libcli11-dev libspdlog-dev libfmt-dev"
+           libpugixml-dev libcli11-dev libspdlog-dev libfmt-dev dwz"
   # The small guests, of x86-64 and arm64: their kernels' wrapping (xz, zstd), programs, initramfs, and the emulators.
   # Clang 19, not the default 14: only it emits 64-bit enumerators (BTF_KIND_ENUM64), which map values in the field have.
   [guest]="qemu-system-x86 qemu-system-arm bpftool clang-19 libbpf-dev libelf-dev zlib1g-dev libc6-dev gcc

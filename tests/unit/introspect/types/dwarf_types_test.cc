@@ -18,7 +18,8 @@ constexpr const char* kVariants[] = {
     "dwarf.gcc5",        "dwarf.gcc4",        "dwarf.gcc3",
     "dwarf.gcc2",        "dwarf.compressed",  "dwarf.compressed_old_way",
     "dwarf.type_units5", "dwarf.type_units4", "dwarf.clang5",
-    "dwarf.clang4",      "dwarf.debug"};
+    "dwarf.clang4",      "dwarf.debug",       "dwarf.dwz",
+    "dwarf.sharing"};
 
 Btf from_dwarf(const std::string& name) {
   auto bytes = btf_from_dwarf(fixture(name));
@@ -277,6 +278,11 @@ TEST_CASE("files without DWARF of C say so") {
   REQUIRE_FALSE(split);
   CHECK(split.error().code == ErrorCode::kUnsupported);
   CHECK(split.error().message.find(".dwo") != std::string::npos);
+  // Without the file that it shares, its types would have no names.
+  const auto alone = btf_from_dwarf(fixture("alone/dwarf.sharing"));
+  REQUIRE_FALSE(alone);
+  CHECK(alone.error().code == ErrorCode::kUnsupported);
+  CHECK(alone.error().message.find(".gnu_debugaltlink") != std::string::npos);
   CHECK(btf_from_dwarf(fixture("no such file")).error().code == ErrorCode::kNotFound);
 }
 
