@@ -18,6 +18,8 @@ struct KernelImage {
                            ///< image's alignment, on arm64 pages that are physically contiguous too
   GuestVirt data_base{};  ///< first address that is not executable (read-only data); text_base when
                           ///< all are
+
+  constexpr bool operator==(const KernelImage&) const = default;
 };
 
 }  // namespace guestscope

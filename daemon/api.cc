@@ -112,7 +112,7 @@ Answer answer_status(GuestSession& session, const Request& request) {
         "status", [](GuestKernel&, PhysMemory&) -> Result<bool> { return true; }, kStatusTimeout);
   const GuestStatus status = session.status();
   const bool ready = status.connection == ConnectionState::kConnected && status.kernel.ready();
-  Answer answer = json_answer(status_json(session.config(), status, session.model()), *pretty,
+  Answer answer = json_answer(status_json(session.config(), status), *pretty,
                               request.path[0] == "readyz" && !ready ? 503 : 200);
   if (answer.status == 503) answer.retry_after = 1;
   return answer;
@@ -125,7 +125,7 @@ Answer Api::guests(const Request& request) const {
   if (!pretty) return problem_answer(pretty.error());
   Json list = Json::array();
   for (const GuestSession* session : sessions_) {
-    Json status = status_json(session->config(), session->status(), session->model());
+    Json status = status_json(session->config(), session->status());
     list.push_back(std::move(status["guest"]));
   }
   return json_answer({{"guests", std::move(list)}}, *pretty);

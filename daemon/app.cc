@@ -26,19 +26,22 @@ sigset_t stop_signals() {
   return set;
 }
 
+Result<std::shared_ptr<const KernelModel>> open_model(const std::string& path) {
+  GS_ASSIGN(auto file, KernelFile::open(path));
+  for (const auto& missing : {file->missing_symbols(), file->missing_types()})
+    if (missing)
+      spdlog::warn("{}; they will be looked for in the guest's memory", missing->to_string());
+  return KernelModel::bind(std::move(file));
+}
+
 /// Opens each kernel file once, however many guests run it.
 Result<std::vector<std::unique_ptr<GuestSession>>> make_sessions(const AppOptions& options) {
   std::map<std::string, std::shared_ptr<const KernelModel>> models;
   std::vector<std::unique_ptr<GuestSession>> sessions;
   for (const GuestConfig& guest : options.guests) {
     auto& model = models[guest.vmlinux];
-    if (!model) {
-      GS_ASSIGN(auto file, KernelFile::open(guest.vmlinux));
-      if (file->machine() != Machine::kX86_64)
-        return fail(ErrorCode::kUnsupported,
-                    "kernel file {} is not for x86-64, the only processor of this version",
-                    guest.vmlinux);
-      model = KernelModel::bind(std::move(file));
+    if (!model && !guest.vmlinux.empty()) {
+      GS_ASSIGN(model, open_model(guest.vmlinux));
     }
     sessions.push_back(std::make_unique<GuestSession>(guest, model));
   }

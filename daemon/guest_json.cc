@@ -45,24 +45,32 @@ void set(Json& object, std::string_view name, const std::optional<T>& value) {
   if (value) object[std::string(name)] = *value;
 }
 
-Json kernel_json(const KernelSummary& kernel, const KernelModel& model) {
+Json kernel_json(const KernelSummary& kernel) {
   const auto& at = kernel.location;
   const auto known = [&](auto get) { return at ? Json(get(*at)) : Json(nullptr); };
-  return {{"release", known([](const auto& k) { return k.release; })},
-          {"arch", "x86_64"},
-          {"build_id", at ? Json(model.file->build_id()) : Json(nullptr)},
-          {"text_base", known([](const auto& k) { return hex_address(k.text_base.value()); })},
-          {"kaslr_slide", known([](const auto& k) { return fmt::format("{:#x}", k.slide); })},
-          {"phys_base", known([](const auto& k) { return fmt::format("{:#x}", k.phys_base); })},
-          {"page_table_root",
-           known([](const auto& k) { return fmt::format("{:#x}", k.root.value()); })},
-          {"paging_levels", known([](const auto& k) { return k.paging_levels; })},
-          {"va_bits", known([](const auto& k) { return k.va_bits; })},
-          {"page_size", known([](const auto&) { return 4096; })},
-          {"page_offset", known([](const auto& k) { return hex_address(k.page_offset.value()); })},
-          {"possible_cpus", or_null(kernel.possible_cpus)},
-          {"online_cpus", or_null(kernel.online_cpus)},
-          {"boot_stage", or_null(kernel.boot_stage)}};
+  const auto from_file = [&](const std::string& text) {
+    return text.empty() ? Json(nullptr) : Json(text);
+  };
+  const KernelFile* file = kernel.file.get();
+  return {
+      {"release", known([](const auto& k) { return k.release; })},
+      {"arch", kernel.machine == Machine::kOther ? Json(nullptr) : Json(to_string(kernel.machine))},
+      {"build_id", at ? from_file(file->build_id()) : Json(nullptr)},
+      {"symbols_from", file != nullptr ? from_file(file->symbols_from()) : Json(nullptr)},
+      {"types_from", file != nullptr ? from_file(file->types_from()) : Json(nullptr)},
+      {"text_base", known([](const auto& k) { return hex_address(k.text_base.value()); })},
+      {"kaslr_slide",
+       kernel.kaslr_slide ? Json(fmt::format("{:#x}", *kernel.kaslr_slide)) : Json(nullptr)},
+      {"phys_base", known([](const auto& k) { return fmt::format("{:#x}", k.phys_base); })},
+      {"page_table_root",
+       known([](const auto& k) { return fmt::format("{:#x}", k.root.value()); })},
+      {"paging_levels", known([](const auto& k) { return k.paging_levels; })},
+      {"va_bits", known([](const auto& k) { return k.va_bits; })},
+      {"page_size", known([](const auto& k) { return k.page_size; })},
+      {"page_offset", known([](const auto& k) { return hex_address(k.page_offset.value()); })},
+      {"possible_cpus", or_null(kernel.possible_cpus)},
+      {"online_cpus", or_null(kernel.online_cpus)},
+      {"boot_stage", or_null(kernel.boot_stage)}};
 }
 
 }  // namespace
@@ -102,7 +110,7 @@ Json accessor_json(const AccessorStatus& status) {
       {"ready_after_ms", status.ready_after ? Json(status.ready_after->count()) : Json(nullptr)}};
 }
 
-Json status_json(const GuestConfig& config, const GuestStatus& status, const KernelModel& model) {
+Json status_json(const GuestConfig& config, const GuestStatus& status) {
   const bool connected = status.connection == ConnectionState::kConnected;
   Json guest = {
       {"name", config.name},
@@ -115,7 +123,7 @@ Json status_json(const GuestConfig& config, const GuestStatus& status, const Ker
       {"boots", status.kernel.boots}};
   return {{"version", kVersion},
           {"guest", std::move(guest)},
-          {"kernel", kernel_json(status.kernel, model)},
+          {"kernel", kernel_json(status.kernel)},
           {"accessors",
            {{"maps", accessor_json(status.kernel.maps)},
             {"progs", accessor_json(status.kernel.progs)},

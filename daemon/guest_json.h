@@ -14,7 +14,7 @@ Json snapshot_json(const SnapshotMeta& meta);
 void add_problems(Json& answer, const Problems& problems);
 Json problems_json(const Problems& problems);
 
-Json status_json(const GuestConfig& config, const GuestStatus& status, const KernelModel& model);
+Json status_json(const GuestConfig& config, const GuestStatus& status);
 Json accessor_json(const AccessorStatus& status);
 Json map_json(const MapInfo& map);
 /// `per_cpu`: with the counters of each CPU.

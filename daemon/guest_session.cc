@@ -21,11 +21,9 @@ constexpr std::chrono::seconds kRamMapInterval{2};
 constexpr std::chrono::seconds kSnapshotLimit{30};  // no caller waits longer
 constexpr milliseconds kReconnectMin{100};
 constexpr milliseconds kReconnectMax{2000};
+// While the kernel is read from guest memory: the guest runs at least as long as it was held.
+constexpr milliseconds kDiscoveryBreather{10};
 constexpr std::size_t kMaxJobs = 64;
-
-bool in_long_mode(const PagingRegisters& registers) {
-  return registers.paging_enabled() && registers.long_mode();
-}
 
 }  // namespace
 
@@ -133,6 +131,11 @@ Result<void> GuestSession::attach() {
   auto client = gdb::Client::attach(config_.gdb, options);
   if (!client) return std::unexpected(std::move(client).error());
   client_ = *std::move(client);
+  machine_ = machine_of_architecture(client_->architecture());
+  if (find_processor(machine_) == nullptr)
+    return fail(ErrorCode::kUnsupported,
+                "the guest's processor is '{}'; guestscope understands x86-64 and arm64",
+                client_->architecture());
   lost_while_held_ = false;
   ever_attached_ = true;
   boot_watch_began_ = ram_map_read_at_ = Clock::now();
@@ -156,21 +159,34 @@ Result<void> GuestSession::load_registers() {
   const auto threads = client_->threads();
   GS_ASSIGN(auto first, read_registers(threads.first(1)));
   kernel_.registers().store(first.front());
-  if (threads.size() == 1 || in_long_mode(first.front())) return {};
+  const auto paging = [&](const PagingRegisters& registers) {
+    return find_processor(registers.machine)->paging_enabled(registers);
+  };
+  if (threads.size() == 1 || paging(first.front())) return {};
   // The first vCPU need not be the one that boots.
   GS_ASSIGN(const auto all, read_registers(threads));
-  const auto better =
-      std::ranges::find_if(all, [&](const PagingRegisters& r) { return in_long_mode(r); });
+  const auto better = std::ranges::find_if(all, paging);
   if (better != all.end()) kernel_.registers().store(*better);
   return {};
 }
 
 Result<std::vector<PagingRegisters>> GuestSession::read_registers(
     std::span<const gdb::ThreadId> threads) {
-  GS_ASSIGN(const auto values, client_->registers(threads, x86_64::kPagingRegisterNames));
+  const Processor& processor = *find_processor(machine_);
+  std::vector<std::string_view> names;
+  std::vector<std::size_t> places;  // of each name in PagingRegisters::values
+  for (std::size_t i = 0; i < processor.registers().size(); ++i) {
+    const RegisterNeed& need = processor.registers()[i];
+    if (need.optional && !client_->has_register(need.name)) continue;
+    names.push_back(need.name);
+    places.push_back(i);
+  }
+  GS_ASSIGN(const auto values, client_->registers(threads, names));
   std::vector<PagingRegisters> registers;
-  for (const auto& v : values)
-    registers.push_back({.cr0 = v[0], .cr3 = v[1], .cr4 = v[2], .efer = v[3]});
+  for (const auto& of_thread : values) {
+    PagingRegisters& one = registers.emplace_back(PagingRegisters{.machine = machine_});
+    for (std::size_t i = 0; i < of_thread.size(); ++i) one.values[places[i]] = of_thread[i];
+  }
   return registers;
 }
 
@@ -206,6 +222,7 @@ Result<void> GuestSession::take(const std::shared_ptr<Job>& job) {
   }
   lost_while_held_ = false;
   if (was_ready && !kernel_.ready()) boot_watch_began_ = Clock::now();
+  digest();
   if (!was_ready && kernel_.ready())
     spdlog::info("guest {}: ready, Linux {}", config_.name, kernel_.summary().location->release);
   publish();
@@ -216,12 +233,29 @@ Result<void> GuestSession::take(const std::shared_ptr<Job>& job) {
   return {};
 }
 
+/// What the stop has brought in of the kernel's symbols and types is looked through while the guest
+/// runs.
+void GuestSession::digest() {
+  const auto began = last_attempt_;
+  const bool was_discovering = kernel_.discovering();
+  kernel_.digest();
+  if (was_discovering && !kernel_.discovering()) {
+    const auto file = kernel_.summary().file;
+    spdlog::info("guest {}: Linux {}, symbols: {}, types: {}", config_.name, file->release(),
+                 file->symbols_from(), file->types_from());
+    last_attempt_ = {};  // nothing is to be waited for
+  }
+  last_stop_took_ = std::chrono::ceil<milliseconds>(Clock::now() - began);
+}
+
 std::optional<milliseconds> GuestSession::until_next_attempt() const {
   milliseconds interval = kAttemptInterval;
-  if (kernel_.wants_attempt())
+  if (kernel_.discovering())
+    interval = last_stop_took_ + std::max(kDiscoveryBreather, last_stop_took_);
+  else if (kernel_.wants_attempt())
     interval =
         Clock::now() - boot_watch_began_ < kYoungBoot ? kBootAttemptInterval : kAttemptInterval;
-  else if (kernel_.mismatched())
+  else if (kernel_.waits_for_reboot())
     interval = kMismatchInterval;
   else
     return std::nullopt;

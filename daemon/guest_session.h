@@ -32,7 +32,7 @@ struct GuestConfig {
   std::string name = "default";
   gdb::StubAddress gdb;
   std::string gdb_text;  ///< as the user wrote it
-  std::string vmlinux;
+  std::string vmlinux;   ///< empty: the guest's own memory has to do
   std::chrono::milliseconds max_pause{100};
   bool resume = false;  ///< let a VM that waits (-S) start
   /// At the first attachment the VM is paused by its owner, where QEMU does not tell.
@@ -53,11 +53,11 @@ struct GuestStatus {
 
 class GuestSession {
  public:
+  /// `model`: of the kernel file; null when the guest's own memory has to do.
   GuestSession(GuestConfig config, std::shared_ptr<const KernelModel> model);
   ~GuestSession();
 
   const GuestConfig& config() const { return config_; }
-  const KernelModel& model() const { return kernel_.model(); }
   /// Starts the thread; returns at once.
   void start();
   /// Leaves the guest as its owner wants it and ends the thread. Waiting callers get kUnreachable.
@@ -107,6 +107,7 @@ class GuestSession {
   std::shared_ptr<Job> next_job();
   void finish_job(const std::shared_ptr<Job>& job);
   void lose(Error error);
+  void digest();
   void publish();
   void wait_before_reconnect();
   std::optional<std::chrono::milliseconds> until_next_attempt() const;
@@ -118,12 +119,14 @@ class GuestSession {
   // The session thread's own.
   std::unique_ptr<gdb::Client> client_;
   GuestKernel kernel_;
+  Machine machine_ = Machine::kOther;
   PauseTotals pauses_;
   Clock::time_point last_attempt_{};
   Clock::time_point attached_at_{};
   Clock::time_point boot_watch_began_{};
   Clock::time_point ram_map_read_at_{};
   std::chrono::milliseconds reconnect_delay_;
+  std::chrono::milliseconds last_stop_took_{};  // digesting included
   bool lost_while_held_ = false;
   bool missed_ram_ = false;
   bool ever_attached_ = false;

@@ -47,6 +47,7 @@ class HeldGuest final : public PhysMemory {
  private:
   Result<void> resume();
   Result<void> let_run();
+  void adapt_step(Clock::duration took);
   bool over_budget() const;
   bool out_of_time();
 
@@ -54,6 +55,7 @@ class HeldGuest final : public PhysMemory {
   Limits limits_;
   PauseTotals& totals_;
   std::function<void()> before_running_;
+  std::size_t step_bytes_;  // what is asked for between two looks at the clock
   SnapshotMeta meta_;
   gdb::Counters before_;
   Clock::time_point stopped_at_{};

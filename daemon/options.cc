@@ -41,9 +41,6 @@ Result<GuestConfig> check_guest(const GuestText& text) {
   config.gdb_text = text.gdb;
   config.vmlinux = text.vmlinux;
   GS_ASSIGN(config.gdb, gdb::StubAddress::parse(text.gdb));
-  if (text.vmlinux.empty())
-    return fail(ErrorCode::kInvalidArgument,
-                "--vmlinux FILE is needed: the guest kernel's vmlinux with symbols and BTF");
   if (text.memory == "process")
     return fail(ErrorCode::kInvalidArgument,
                 "--memory process is not available in this version: use auto or stub");
@@ -163,7 +160,8 @@ ParsedCommandLine parse_command_line(int argc, const char* const* argv) {
   app.add_option("--gdb", line.guest.gdb, "QEMU's gdb stub: HOST:PORT, tcp:HOST:PORT or unix:PATH")
       ->capture_default_str();
   app.add_option("--vmlinux", line.guest.vmlinux,
-                 "the guest kernel's ELF file, with symbols and BTF");
+                 "a file of the guest's kernel: vmlinux (symbols, BTF or DWARF), vmlinuz or Image; "
+                 "without it, symbols and types are read from the guest's memory");
   app.add_option("--listen", line.listen, "HOST:PORT to serve HTTP on")->capture_default_str();
   app.add_option("--memory", line.guest.memory, "how guest memory is read: auto, stub or process")
       ->capture_default_str();

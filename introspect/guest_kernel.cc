@@ -1,5 +1,7 @@
 #include "introspect/guest_kernel.h"
 
+#include <charconv>
+
 #include "introspect/read_cache.h"
 
 namespace guestscope {
@@ -15,6 +17,34 @@ Error why_not(const AccessorStatus& status, std::string_view what) {
   }
   return {.code = ErrorCode::kNotReady,
           .message = fmt::format("no attempt to find the {} yet", what)};
+}
+
+/// What the kernel tells crash tools of itself (kernel/vmcore_info.c): lines of NAME=VALUE in one
+/// page. Empty as long as it has not been written.
+std::optional<std::uint64_t> read_kaslr_slide(KernelMemory& memory, GuestVirt vmcoreinfo) {
+  constexpr std::size_t kBytes = 4096;  // VMCOREINFO_BYTES
+  constexpr std::string_view kName = "KERNELOFFSET=";
+  if (vmcoreinfo.is_null()) return std::nullopt;
+  const auto bytes = memory.read_bytes(vmcoreinfo, kBytes);
+  if (!bytes) return std::nullopt;
+  const std::string_view text = text_in(*bytes);
+  const std::size_t at = text.find(kName);
+  if (at == text.npos) return std::nullopt;
+  std::uint64_t slide = 0;
+  const char* begin = text.data() + at + kName.size();
+  const auto parsed = std::from_chars(begin, text.data() + text.size(), slide, 16);
+  return parsed.ec == std::errc() ? std::optional(slide) : std::nullopt;
+}
+
+/// The image that the page tables map first; nothing when they map none.
+std::optional<KernelImage> find_image(PhysMemory& memory, const PagingRegisters& registers) {
+  const Processor* processor = find_processor(registers.machine);
+  if (processor == nullptr) return std::nullopt;
+  for (const auto& tables : processor->regimes(registers))
+    if (const auto images = processor->find_kernel_images(*tables, memory);
+        images && !images->empty())
+      return images->front();
+  return std::nullopt;
 }
 
 bool is_mismatch(const AccessorStatus& status) {
@@ -34,13 +64,32 @@ bool KernelSummary::settled() const {
 }
 
 GuestKernel::GuestKernel(std::shared_ptr<const KernelModel> model, Warn warn)
-    : model_(std::move(model)), warn_(std::move(warn)), types_(model_->file) {}
+    : given_(std::move(model)), warn_(std::move(warn)), types_(nullptr) {
+  start_over();
+}
+
+/// Takes what the user has given; what that lacks will be sought in the guest.
+void GuestKernel::start_over() {
+  model_.reset();
+  model_proven_ = false;
+  found_in_.reset();
+  if (given_ && given_->file->is_complete())
+    use_model(given_);
+  else
+    discovery_.emplace(given_ ? given_->file : nullptr);
+}
+
+void GuestKernel::use_model(std::shared_ptr<const KernelModel> model) {
+  model_ = std::move(model);
+  discovery_.reset();
+  types_ = BtfCache(model_->file);
+}
 
 const KernelLocation* GuestKernel::location() const {
   if (const auto* accessor = maps_.get()) return &accessor->location;
   if (const auto* accessor = progs_.get()) return &accessor->location;
   if (const auto* accessor = per_cpu_.get()) return &accessor->location;
-  return nullptr;
+  return located_ ? &*located_ : nullptr;
 }
 
 bool GuestKernel::ready() const { return maps_.get() && progs_.get() && per_cpu_.get(); }
@@ -48,6 +97,8 @@ bool GuestKernel::ready() const { return maps_.get() && progs_.get() && per_cpu_
 bool GuestKernel::wants_attempt() const {
   return maps_.wants_attempt() || progs_.wants_attempt() || per_cpu_.wants_attempt();
 }
+
+bool GuestKernel::waits_for_reboot() const { return mismatched() || (found_in_ && !model_->boot); }
 
 bool GuestKernel::mismatched() const {
   return is_mismatch(maps_.status()) || is_mismatch(progs_.status()) ||
@@ -59,6 +110,8 @@ void GuestKernel::reset_accessors() {
   progs_.reset();
   per_cpu_.reset();
   types_.clear();
+  located_.reset();
+  kaslr_slide_.reset();
   online_cpus_.reset();
   boot_stage_.reset();
 }
@@ -82,24 +135,64 @@ bool GuestKernel::same_boot(PhysMemory& memory, const OtherRegisters& others) {
 
 void GuestKernel::refresh(PhysMemory& memory, const OtherRegisters& others) {
   ReadCache cache(memory);
-  if ((location() != nullptr || mismatched()) && !same_boot(cache, others)) reset_accessors();
-
-  const auto attempt = [&](auto& accessor, std::string_view name, auto try_init) {
-    if (accessor.attempt([&] { return try_init(cache, *model_, registers_); }))
-      warn_(name, accessor.status());
-  };
-  attempt(maps_, "maps", try_init_map_accessor);
-  attempt(progs_, "progs", try_init_prog_accessor);
-  attempt(per_cpu_, "per_cpu_offsets", try_init_per_cpu_offsets);
+  if ((location() != nullptr || mismatched()) && !same_boot(cache, others)) {
+    // What was found in a guest that did not fit the file may be the wrong half of this one.
+    if (mismatched() && model_ != given_) start_over();
+    reset_accessors();
+  }
+  // What was found in the guest belongs to the kernel that ran then.
+  if (mismatched() && !given_ && model_proven_) {
+    reset_accessors();
+    start_over();
+  }
+  if (discovery_) return discover(memory);
+  if (found_in_ && !model_->boot && find_image(cache, registers_.load()) != found_in_) {
+    reset_accessors();
+    start_over();
+    return;
+  }
+  attempt_accessors(cache);
 
   const KernelLocation* now = location();
   if (now == nullptr) return;
+  model_proven_ = true;
   if (!last_boot_ || !now->same_boot(*last_boot_)) {
     ++boots_;
     last_boot_ = *now;
   }
   if (now->canary == 0) types_.clear();  // nothing tells whether an id is still of this boot
   read_live(cache);
+}
+
+/// Not through the cache: every byte is read once.
+void GuestKernel::discover(PhysMemory& memory) {
+  const auto read = discovery_->read_slice(memory, registers_.load());
+  const Error reason = read ? discovery_->progress() : read.error();
+  maps_.wait_for(reason);
+  progs_.wait_for(reason);
+  per_cpu_.wait_for(reason);
+}
+
+void GuestKernel::digest() {
+  if (!discovery_) return;
+  discovery_->digest();
+  if (!discovery_->done()) return;
+  const KernelImage image = discovery_->image();
+  use_model(KernelModel::bind(discovery_->take()));
+  found_in_ = image;
+}
+
+void GuestKernel::attempt_accessors(PhysMemory& memory) {
+  const auto attempt = [&](auto& accessor, std::string_view name, auto try_init) {
+    if (accessor.attempt([&] { return try_init(memory, *model_, registers_); }))
+      warn_(name, accessor.status());
+  };
+  attempt(maps_, "maps", try_init_map_accessor);
+  attempt(progs_, "progs", try_init_prog_accessor);
+  attempt(per_cpu_, "per_cpu_offsets", try_init_per_cpu_offsets);
+  // With no types, say, nothing can be read, but which kernel runs can still be told.
+  if (location() != nullptr || wants_attempt() || mismatched()) return;
+  if (auto found = locate_kernel(memory, *model_, registers_.load())) located_ = *std::move(found);
 }
 
 void GuestKernel::read_live(PhysMemory& memory) {
@@ -114,14 +207,26 @@ void GuestKernel::read_live(PhysMemory& memory) {
                                       : std::nullopt;
   const auto state =
       boot.system_state ? std::optional(batch.add(kernel.at(*boot.system_state), 4)) : std::nullopt;
+  const bool slide_told = model_->file->has_link_addresses();
+  if (slide_told) kaslr_slide_ = kernel.slide;
+  const auto crash_notes = !kaslr_slide_ && boot.vmcoreinfo
+                               ? std::optional(batch.add(kernel.at(*boot.vmcoreinfo), 8))
+                               : std::nullopt;
   batch.read(reader);
   if (online && batch[*online]) online_cpus_ = cpus_in_mask(*batch[*online]).size();
   if (state && batch[*state])
     boot_stage_ = boot.system_states.name_or_number(load_le(batch[*state]->data(), 4), "state");
+  if (crash_notes && batch[*crash_notes])
+    kaslr_slide_ = read_kaslr_slide(reader, GuestVirt(load_le(batch[*crash_notes]->data(), 8)));
 }
 
 KernelSummary GuestKernel::summary() const {
-  KernelSummary summary{.maps = maps_.status(),
+  KernelSummary summary{.file = model_   ? model_->file
+                                : given_ ? given_->file
+                                         : nullptr,
+                        .machine = registers_.load().machine,
+                        .kaslr_slide = kaslr_slide_,
+                        .maps = maps_.status(),
                         .progs = progs_.status(),
                         .per_cpu = per_cpu_.status(),
                         .boots = boots_};

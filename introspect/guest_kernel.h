@@ -1,6 +1,8 @@
 // GuestKernel: what is known of one guest's kernel at this moment, and every question that can be
 // asked about it.
 //
+// What the kernel file lacks, or all of it when there is no file, is first sought in the guest's
+// memory (KernelDiscovery), a slice for each refresh().
 // It holds the three lazily filled accessors and notices reboots, which empty all three at once.
 // Every call reads through the memory it is given, which must stand still meanwhile (one stop of
 // the guest); registers are refreshed by the caller beforehand, through registers().
@@ -15,6 +17,7 @@
 #include "introspect/accessors.h"
 #include "introspect/bpf_maps.h"
 #include "introspect/bpf_progs.h"
+#include "introspect/kernel_discovery.h"
 #include "introspect/lazy_accessor.h"
 #include "introspect/run_queues.h"
 
@@ -23,6 +26,9 @@ namespace guestscope {
 /// What /status says of the kernel. Empty where it is not known (yet).
 struct KernelSummary {
   std::optional<KernelLocation> location{};
+  std::shared_ptr<const KernelFile> file{};  ///< symbols and types, wherever they came from
+  Machine machine = Machine::kOther;         ///< the guest's
+  std::optional<std::uint64_t> kaslr_slide{};
   std::optional<std::size_t> possible_cpus{};
   std::optional<std::size_t> online_cpus{};
   std::optional<std::string> boot_stage{};
@@ -40,10 +46,10 @@ class GuestKernel {
  public:
   /// `warn` is told, once in a boot for each accessor, why it does not become ready.
   using Warn = std::function<void(std::string_view accessor, const AccessorStatus&)>;
+  /// `model`: of the kernel file; null when there is none.
   GuestKernel(std::shared_ptr<const KernelModel> model, Warn warn);
 
   PagingRegisterCell& registers() { return registers_; }
-  const KernelModel& model() const { return *model_; }
 
   /// First checks that the boot which filled the accessors is still the one that runs, then
   /// attempts what is not filled.
@@ -52,11 +58,16 @@ class GuestKernel {
   /// has other page tables).
   using OtherRegisters = std::function<std::vector<PagingRegisters>()>;
   void refresh(PhysMemory& memory, const OtherRegisters& others = {});
+  /// The half of refresh() that needs no guest: searching and parsing what it has read. To be
+  /// called after each refresh(), once the guest runs again.
+  void digest();
+  /// Symbols or types are being sought in guest memory: the next refresh() may come at once.
+  bool discovering() const { return discovery_ && discovery_->started(); }
   /// True while some accessor may still become ready by trying again.
   bool wants_attempt() const;
-  /// Some accessor failed because the guest runs another kernel than the file's: only a reboot can
-  /// change that.
-  bool mismatched() const;
+  /// Nothing can come of trying before the guest reboots: it runs another kernel than the file's,
+  /// or one without symbols.
+  bool waits_for_reboot() const;
   bool ready() const;
   /// Forgets the boot: the connection was lost, and with it the certainty that it is still the same
   /// guest.
@@ -76,18 +87,29 @@ class GuestKernel {
  private:
   bool same_boot(PhysMemory& memory, const OtherRegisters& others);
   void reset_accessors();
+  bool mismatched() const;
+  void start_over();
+  void discover(PhysMemory& memory);
+  void use_model(std::shared_ptr<const KernelModel> model);
+  void attempt_accessors(PhysMemory& memory);
   void read_live(PhysMemory& memory);
   const KernelLocation* location() const;
 
-  std::shared_ptr<const KernelModel> model_;
+  std::shared_ptr<const KernelModel> given_;  // of the kernel file; null without one
+  std::shared_ptr<const KernelModel> model_;  // the one in use; null until it has been found
+  bool model_proven_ = false;                 // it has been the guest's kernel
+  std::optional<KernelDiscovery> discovery_;  // while something is missing
+  std::optional<KernelImage> found_in_;       // where it was found
   Warn warn_;
   PagingRegisterCell registers_;
   LazyAccessor<MapAccessor> maps_;
   LazyAccessor<ProgAccessor> progs_;
   LazyAccessor<PerCpuOffsets> per_cpu_;
   BtfCache types_;
+  std::optional<KernelLocation> located_;  // when every accessor has failed for good
   std::optional<KernelLocation> last_boot_;
   std::uint64_t boots_ = 0;
+  std::optional<std::uint64_t> kaslr_slide_;
   std::optional<std::size_t> online_cpus_;
   std::optional<std::string> boot_stage_;
 };

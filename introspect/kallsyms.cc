@@ -10,7 +10,8 @@
 namespace guestscope {
 namespace {
 
-// Without CONFIG_KALLSYMS_ALL only what lies in .text and .init.text is listed.
+// Without CONFIG_KALLSYMS_ALL only what lies in .text and .init.text is listed; the few markers
+// behind them (_etext) count as what follows.
 bool is_data(const KallsymsSymbol& symbol) {
   constexpr std::string_view kData = "BbDd";
   return kData.find(symbol.type) != std::string_view::npos;
@@ -32,7 +33,8 @@ Result<Kallsyms> read_tables(ByteSpan image, std::uint64_t address, Machine mach
                             .num_syms = names->begin,
                             .tokens_end = tokens.end};
   GS_CHECK(read_kallsyms_values(place, found));
-  found.has_data = std::ranges::any_of(found.symbols, is_data);
+  constexpr std::ptrdiff_t kFew = 16;
+  found.has_data = std::ranges::count_if(found.symbols, is_data) > kFew;
   return found;
 }
 

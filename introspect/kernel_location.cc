@@ -3,26 +3,26 @@
 #include <algorithm>
 
 #include "introspect/elf_notes.h"
+#include "introspect/image_search.h"
+#include "introspect/kernel_proof.h"
 #include "introspect/limits.h"
 
 namespace guestscope {
 
 void PagingRegisterCell::store(const PagingRegisters& registers) {
   version_.fetch_add(1, std::memory_order_acq_rel);
-  cr0_.store(registers.cr0, std::memory_order_release);
-  cr3_.store(registers.cr3, std::memory_order_release);
-  cr4_.store(registers.cr4, std::memory_order_release);
-  efer_.store(registers.efer, std::memory_order_release);
+  machine_.store(registers.machine, std::memory_order_release);
+  for (std::size_t i = 0; i < values_.size(); ++i)
+    values_[i].store(registers.values[i], std::memory_order_release);
   version_.fetch_add(1, std::memory_order_release);
 }
 
 PagingRegisters PagingRegisterCell::load() const {
   while (true) {
     const std::uint64_t before = version_.load(std::memory_order_acquire);
-    const PagingRegisters registers{.cr0 = cr0_.load(std::memory_order_acquire),
-                                    .cr3 = cr3_.load(std::memory_order_acquire),
-                                    .cr4 = cr4_.load(std::memory_order_acquire),
-                                    .efer = efer_.load(std::memory_order_acquire)};
+    PagingRegisters registers{.machine = machine_.load(std::memory_order_acquire)};
+    for (std::size_t i = 0; i < values_.size(); ++i)
+      registers.values[i] = values_[i].load(std::memory_order_acquire);
     if (before % 2 == 0 && version_.load(std::memory_order_acquire) == before) return registers;
   }
 }
@@ -34,47 +34,23 @@ bool KernelLocation::same_boot(const KernelLocation& other) const {
 
 namespace {
 
-// The direct map's greatest size (mm.rst), for kernels without vmalloc_base: 64 TB, or 32 PB with
-// five levels.
-constexpr std::uint64_t kDirectMapMax4 = std::uint64_t{64} << 40;
-constexpr std::uint64_t kDirectMapMax5 = std::uint64_t{32} << 50;
 constexpr std::string_view kBannerStart = "Linux version ";
 
-/// "6.1.0-56-cloud-amd64" from "Linux version 6.1.0-56-cloud-amd64 (…"; empty when it is no banner.
-std::string release_in(std::string_view banner) {
-  if (!banner.starts_with(kBannerStart)) return {};
-  banner.remove_prefix(kBannerStart.size());
-  const std::size_t end = banner.find(" (");
-  return end == std::string_view::npos ? std::string() : std::string(banner.substr(0, end));
-}
-
-/// What the marks in a mapped image say; not yet believed.
-struct Marks {
-  std::string build_id;
-  std::string release;
-  std::uint64_t phys_base = 0;
-  std::optional<std::uint64_t> page_offset;
-  std::optional<std::uint64_t> vmalloc_begin;
-  std::optional<std::uint64_t> canary;
-  std::optional<std::uint64_t> system_state;
-
-  /// start_kernel() is past setup_arch(): page_offset_base will not change any more.
-  bool started() const { return canary ? *canary != 0 : system_state.value_or(1) != 0; }
-};
-
-Result<Marks> read_marks(KernelMemory& memory, const BootModel& boot, std::uint64_t slide) {
+Result<KernelMarks> read_marks(KernelMemory& memory, const BootModel& boot, std::uint64_t slide) {
   const auto at = [&](std::uint64_t link) { return GuestVirt(link + slide); };
   ReadBatch batch;
-  const std::size_t notes =
-      batch.add(at(boot.notes_begin),
-                std::min<std::size_t>(boot.notes_end - boot.notes_begin, kMaxNoteBytes));
   const std::size_t banner = batch.add(at(boot.banner), kMaxBannerBytes);
-  const std::size_t phys_base = batch.add(at(boot.phys_base), 8);
+  const bool has_notes = boot.notes_size != 0;
+  const std::size_t notes =
+      has_notes ? batch.add(at(*boot.notes_begin), boot.notes_size) : std::size_t{0};
   const auto add = [&](const std::optional<std::uint64_t>& link, std::size_t size = 8) {
     return link ? std::optional(batch.add(at(*link), size)) : std::nullopt;
   };
+  const auto phys_base = add(boot.phys_base);
   const auto page_offset = add(boot.page_offset);
   const auto vmalloc_begin = add(boot.vmalloc_begin);
+  const auto memstart = add(boot.memstart);
+  const auto image_voffset = add(boot.image_voffset);
   const auto canary = add(boot.boot_canary);
   const auto system_state = add(boot.system_state, 4);
   batch.read(memory);
@@ -85,13 +61,15 @@ Result<Marks> read_marks(KernelMemory& memory, const BootModel& boot, std::uint6
     const ByteSpan bytes = *batch[*index];
     return std::optional(load_le(bytes.data(), bytes.size()));
   };
-  return Marks{.build_id = find_build_id(*batch[notes]),
-               .release = release_in(text_in(*batch[banner])),
-               .phys_base = *number(phys_base),
-               .page_offset = number(page_offset),
-               .vmalloc_begin = number(vmalloc_begin),
-               .canary = number(canary),
-               .system_state = number(system_state)};
+  return KernelMarks{.build_id = has_notes ? find_build_id(*batch[notes]) : std::string(),
+                     .release = release_in(text_in(*batch[banner])),
+                     .phys_base = number(phys_base),
+                     .page_offset = number(page_offset),
+                     .vmalloc_begin = number(vmalloc_begin),
+                     .memstart = number(memstart),
+                     .image_voffset = number(image_voffset),
+                     .canary = number(canary),
+                     .system_state = number(system_state)};
 }
 
 /// The release that another kernel's banner names; empty when none is found. Only a kernel that has
@@ -118,7 +96,7 @@ std::string find_release(KernelMemory& memory, const KernelImage& image) {
 
 /// Why the image that was found is not the kernel file's.
 Error not_ours(KernelMemory& memory, const KernelImage& image, const KernelFile& file,
-               const Result<Marks>& marks) {
+               const Result<KernelMarks>& marks) {
   const std::string release =
       marks && !marks->release.empty() ? marks->release : find_release(memory, image);
   if (release.empty())
@@ -137,74 +115,64 @@ Error not_ours(KernelMemory& memory, const KernelImage& image, const KernelFile&
           release, guest_id, file.path(), file.release(), file.build_id())};
 }
 
-bool is_ours(const Marks& marks, const KernelFile& file) {
-  if (!file.build_id().empty()) return marks.build_id == file.build_id();
+bool is_ours(const KernelMarks& marks, const KernelFile& file) {
+  if (!file.build_id().empty() && !marks.build_id.empty()) return marks.build_id == file.build_id();
   return !marks.release.empty() && marks.release == file.release();
 }
 
-/// Checks 3 to 5 of the header, and the location that they prove.
-Result<KernelLocation> prove(PhysMemory& memory, const PagingRegisters& registers,
-                             const KernelImage& image, const BootModel& boot, Marks marks) {
-  const bool five = registers.five_levels();
-  const std::uint64_t offset_in_area = image.text_base.value() - x86_64::kImageAreaBegin.value();
-  if (marks.phys_base + offset_in_area != image.phys.value())
-    return fail_at(image.text_base.value(), ErrorCode::kNotReady,
-                   "phys_base is {:#x}, but the image lies at physical {:#x}", marks.phys_base,
-                   image.phys.value());
-  if (!marks.started())
-    return fail_at(image.text_base.value(), ErrorCode::kNotReady,
-                   "the kernel is in its first steps (start_kernel)");
-  const GuestPhys root = image.phys.wrapping_add(boot.root_table - boot.text);
-  const auto regime = std::make_shared<const x86_64::Regime>(root, five, registers.no_execute());
-  const GuestVirt page_offset =
-      marks.page_offset ? GuestVirt(*marks.page_offset)
-                        : (five ? x86_64::kStaticPageOffset5 : x86_64::kStaticPageOffset4);
-
-  PageWalker walker(*regime, memory);
-  const GuestVirt alias = page_offset.wrapping_add(image.phys.value());
-  GS_ASSIGN(const Translation translation, walker.translate(alias));
-  const Mapping* mapping = std::get_if<Mapping>(&translation);
-  if (mapping == nullptr || mapping->phys != image.phys)
-    return fail_at(
-        alias.value(), ErrorCode::kNotReady,
-        "the direct map does not reach the kernel image yet: {}",
-        mapping == nullptr ? describe(std::get<Hole>(translation)) : "maps another page");
-
-  std::uint64_t direct_map = five ? kDirectMapMax5 : kDirectMapMax4;
-  if (marks.vmalloc_begin && *marks.vmalloc_begin > page_offset.value())
-    direct_map = std::min(direct_map, *marks.vmalloc_begin - page_offset.value());
+/// Steps 3 to 5 of the header, and the location that they prove.
+Result<KernelLocation> prove(PhysMemory& memory, const PagingRegime& tables,
+                             const FoundImage& image, const BootModel& boot, Machine machine,
+                             KernelMarks marks) {
+  // Where every process has a root of its own, the kernel's. Elsewhere (arm64) the one in use is
+  // it; swapper_pg_dir need not be: see arch/aarch64.h.
+  const GuestPhys root =
+      boot.root_table ? image.text_phys.wrapping_add(*boot.root_table - boot.text) : tables.root();
+  const std::shared_ptr<const PagingRegime> regime = tables.with_root(root);
+  GS_ASSIGN(const DirectMap direct, machine == Machine::kAarch64
+                                        ? prove_aarch64(memory, *regime, image, marks)
+                                        : prove_x86_64(memory, *regime, image, marks));
   return KernelLocation{
       .regime = regime,
-      .linear = {{.begin = image.text_base, .size = boot.end - boot.text, .phys = image.phys},
-                 {.begin = page_offset, .size = direct_map, .phys = GuestPhys(0)}},
-      .text_base = image.text_base,
-      .slide = image.text_base.value() - boot.text,
-      .image_size = boot.end - boot.text,
-      .phys_base = marks.phys_base,
+      .linear = {{.begin = image.text, .size = image.size, .phys = image.text_phys}, direct.range},
+      .text_base = image.text,
+      .slide = image.text.value() - boot.text,
+      .image_size = image.size,
+      .phys_base = direct.phys_base,
       .root = root,
-      .paging_levels = five ? 5 : 4,
+      .paging_levels = static_cast<int>(regime->levels().size()),
       .va_bits = regime->va_bits(),
-      .page_offset = page_offset,
+      .page_size = regime->page_size(),
+      .page_offset = direct.page_offset,
       .canary = marks.canary.value_or(0),
       .release = std::move(marks.release)};
 }
 
-Result<KernelLocation> locate_under(GuestPhys root, PhysMemory& memory, const KernelModel& model,
-                                    const PagingRegisters& registers) {
+/// The image, when its first mapped byte is what the symbol at `link` names.
+Result<KernelLocation> locate_at(const KernelImage& mapped, std::uint64_t link, PhysMemory& memory,
+                                 const PagingRegime& tables, const KernelModel& model) {
   const BootModel& boot = *model.boot;
-  const x86_64::Regime regime(root, registers.five_levels(), registers.no_execute());
-  GS_ASSIGN(const KernelImage image, x86_64::find_kernel_image(regime, memory));
+  const std::uint64_t before = link - boot.text;  // bytes of the image in front of what is mapped
+  const FoundImage image{.text = GuestVirt(mapped.text_base.value() - before),
+                         .text_phys = GuestPhys(mapped.phys.value() - before),
+                         .size = boot.end ? *boot.end - boot.text : mapped.size + before,
+                         .mapped = mapped};
   // Contiguous in physical memory as the file lays it out, also where the freed init part is
   // unmapped.
-  const LinearRange linear{
-      .begin = image.text_base, .size = boot.end - boot.text, .phys = image.phys};
-  KernelMemory image_memory(memory, regime, {&linear, 1});
-  auto marks = read_marks(image_memory, boot, image.text_base.value() - boot.text);
+  const LinearRange linear{.begin = image.text, .size = image.size, .phys = image.text_phys};
+  KernelMemory image_memory(memory, tables, {&linear, 1});
+  auto marks = read_marks(image_memory, boot, image.text.value() - boot.text);
   if (!marks && marks.error().code == ErrorCode::kUnreachable)
     return std::unexpected(marks.error());
   if (!marks || !is_ours(*marks, *model.file))
-    return std::unexpected(not_ours(image_memory, image, *model.file, marks));
-  return prove(memory, registers, image, boot, *std::move(marks));
+    return std::unexpected(not_ours(image_memory, mapped, *model.file, marks));
+  return prove(memory, tables, image, boot, model.file->machine(), *std::move(marks));
+}
+
+/// Of several failures the one that says most.
+void keep_better(std::optional<Error>& kept, Error error) {
+  if (!kept || error.code == ErrorCode::kMismatch || error.code == ErrorCode::kUnreachable)
+    kept = std::move(error);
 }
 
 }  // namespace
@@ -212,29 +180,46 @@ Result<KernelLocation> locate_under(GuestPhys root, PhysMemory& memory, const Ke
 Result<KernelLocation> locate_kernel(PhysMemory& memory, const KernelModel& model,
                                      const PagingRegisters& registers) {
   if (!model.boot) return std::unexpected(model.boot.error());
-  if (!registers.paging_enabled() || !registers.long_mode())
+  const Processor* processor = find_processor(registers.machine);
+  if (processor == nullptr)
+    return fail(ErrorCode::kNotReady, "the guest's registers have not been read yet");
+  if (registers.machine != model.file->machine())
+    return fail(ErrorCode::kMismatch, "the guest is {}, but kernel file {} is for {}",
+                to_string(registers.machine), model.file->path(), to_string(model.file->machine()));
+  if (!processor->paging_enabled(registers))
     return fail(ErrorCode::kNotReady, "paging is off: the guest has not entered its kernel yet");
   std::optional<Error> error;
-  for (const GuestPhys root : registers.root_candidates()) {
-    auto location = locate_under(root, memory, model, registers);
-    if (location) return location;
-    if (!error || location.error().code == ErrorCode::kMismatch)
-      error = std::move(location).error();
+  for (const auto& tables : processor->regimes(registers)) {
+    const auto images = processor->find_kernel_images(*tables, memory);
+    if (!images) {
+      keep_better(error, images.error());
+      continue;
+    }
+    for (const KernelImage& image : *images) {
+      for (const std::uint64_t link : model.boot->image_begins) {
+        auto location = locate_at(image, link, memory, *tables, model);
+        if (location) return location;
+        keep_better(error, std::move(location).error());
+      }
+    }
   }
+  if (!error)
+    return fail(ErrorCode::kNotReady, "paging is on, but not as a Linux kernel sets it up");
   return std::unexpected(std::move(*error));
 }
 
 bool is_still_there(PhysMemory& memory, const KernelModel& model, const KernelLocation& known,
                     const PagingRegisters& registers) {
-  if (!registers.paging_enabled() || !registers.long_mode() || known.canary == 0) return false;
+  const Processor* processor = find_processor(registers.machine);
+  if (processor == nullptr || known.canary == 0) return false;
   const PagingLevel top = known.regime->levels().front();
   const std::uint64_t entry_offset =
       (known.text_base.value() >> top.shift & ((std::uint64_t{1} << top.index_bits) - 1)) * 8;
   const std::uint64_t canary_offset = *model.boot->boot_canary - model.boot->text;
   std::vector<std::uint64_t> addresses = {known.root.value() + entry_offset,
                                           known.linear.front().phys.value() + canary_offset};
-  for (const GuestPhys root : registers.root_candidates())
-    addresses.push_back(root.value() + entry_offset);
+  for (const auto& tables : processor->regimes(registers))
+    addresses.push_back(tables->root().value() + entry_offset);
 
   std::vector<std::array<std::byte, 8>> words(addresses.size());
   std::vector<PhysRead> reads;
@@ -243,11 +228,11 @@ bool is_still_there(PhysMemory& memory, const KernelModel& model, const KernelLo
   memory.read(reads);
   const auto word = [&](std::size_t i) { return load_le(words[i].data(), 8); };
   if (reads[0].error || reads[1].error || word(1) != known.canary) return false;
-  const TableEntry own = known.regime->decode(0, word(0));
-  for (std::size_t i = 2; i < reads.size(); ++i)
-    if (!reads[i].error && own.kind == TableEntry::Kind::kTable &&
-        known.regime->decode(0, word(i)).kind == own.kind &&
-        known.regime->decode(0, word(i)).target == own.target)
+  const auto entry = [&](std::size_t i) { return known.regime->decode(0, word(i)); };
+  const bool mapped =
+      entry(0).kind == TableEntry::Kind::kTable || entry(0).kind == TableEntry::Kind::kLeaf;
+  for (std::size_t i = 2; mapped && i < reads.size(); ++i)
+    if (!reads[i].error && entry(i).kind == entry(0).kind && entry(i).target == entry(0).target)
       return true;
   return false;
 }

@@ -3,17 +3,18 @@
 //
 // locate_kernel() answers only when all of this holds, so that nothing half-booted is taken for a
 // kernel:
-// 1. paging is on in long mode and the page tables map an image (arch/x86_64.h);
+// 1. paging is on and the page tables map an image (Processor::find_kernel_images);
 // 2. the build id in the image's notes is that of the kernel file, else kMismatch, with both
-// versions;
-// 3. the kernel's own phys_base agrees with where the image was found (it has relocated itself);
-// 4. start_kernel() is past setup_arch(), where page_offset_base is chosen for good: init_task has
-// its
-//    stack canary (kernels built without canaries: system_state is past SYSTEM_BOOTING);
-// 5. the kernel's own root table (init_top_pgt), not the one of the running process, maps the
-//    image's first page in the direct map where page_offset_base says. On its own this would not be
-//    enough: kernels that can start under Xen or PVH come with such a mapping, for the static
-//    value.
+//    versions;
+// 3. the kernel's own note of where it lies (phys_base, kimage_voffset) agrees with where the image
+//    was found: it has relocated itself;
+// 4. start_kernel() is past setup_arch(), where the direct map's place is chosen for good:
+//    init_task has its stack canary (kernels built without canaries: system_state is past
+//    SYSTEM_BOOTING);
+// 5. the kernel's own root table (on x86-64 init_top_pgt, not the one of the running process) maps
+//    the image in the direct map where the kernel's variables say. On its own this
+//    would not be enough: x86-64 kernels that can start under Xen or PVH come with such a mapping,
+//    for the static value.
 //
 // Threads: the cell may be stored to by one thread and loaded by others; locations are plain
 // values.
@@ -23,13 +24,11 @@
 #include <memory>
 #include <vector>
 
-#include "arch/x86_64.h"
+#include "arch/processor.h"
 #include "introspect/kernel_memory.h"
 #include "introspect/kernel_model.h"
 
 namespace guestscope {
-
-using PagingRegisters = x86_64::PagingRegisters;
 
 /// The paging registers of the vCPU that is looked at, as last refreshed. They change during boot,
 /// so whoever needs them loads them anew; a copy kept from earlier would freeze a root table that
@@ -37,31 +36,31 @@ using PagingRegisters = x86_64::PagingRegisters;
 class PagingRegisterCell {
  public:
   void store(const PagingRegisters& registers);
-  /// One consistent set; all zero (paging off) before the first store().
+  /// One consistent set; of no machine before the first store().
   PagingRegisters load() const;
 
  private:
   std::atomic<std::uint64_t> version_{0};  // odd while a store is under way
-  std::atomic<std::uint64_t> cr0_{0};
-  std::atomic<std::uint64_t> cr3_{0};
-  std::atomic<std::uint64_t> cr4_{0};
-  std::atomic<std::uint64_t> efer_{0};
+  std::atomic<Machine> machine_{Machine::kOther};
+  std::array<std::atomic<std::uint64_t>, kMaxPagingRegisters> values_{};
 };
 
 struct KernelLocation {
   std::shared_ptr<const PagingRegime> regime;  ///< from the kernel's own root table
   std::vector<LinearRange> linear;             ///< the image and the direct map
-  GuestVirt text_base;
+  GuestVirt text_base;                         ///< run-time _text
   std::uint64_t slide = 0;  ///< run-time minus link-time address of the image, modulo 2^64
   std::uint64_t image_size = 0;
-  std::uint64_t phys_base =
-      0;  ///< the kernel's own figure: the image's physical offset, modulo 2^64
+  /// The kernel's own figure, modulo 2^64. x86-64: phys_base, the image's physical offset; arm64:
+  /// memstart_addr, where physical memory begins in the linear map.
+  std::uint64_t phys_base = 0;
   GuestPhys root;
   int paging_levels = 0;
   int va_bits = 0;
-  GuestVirt page_offset;
-  std::uint64_t canary = 0;  ///< random for each boot; 0 when this kernel has none
-  std::string release;       ///< from the guest's own banner
+  std::uint64_t page_size = 0;  ///< bytes
+  GuestVirt page_offset;        ///< where the direct map begins
+  std::uint64_t canary = 0;     ///< random for each boot; 0 when this kernel has none
+  std::string release;          ///< from the guest's own banner
 
   /// A link-time address of the image (a symbol's value) as it is at run time.
   GuestVirt at(std::uint64_t link_address) const { return GuestVirt(link_address + slide); }
@@ -70,7 +69,8 @@ struct KernelLocation {
   bool same_boot(const KernelLocation& other) const;
 };
 
-/// kNotReady: not booted far enough; kMismatch: the guest runs another kernel than the file's.
+/// kNotReady: not booted far enough; kMismatch: the guest runs another kernel than the file's, or
+/// on another processor.
 Result<KernelLocation> locate_kernel(PhysMemory& memory, const KernelModel& model,
                                      const PagingRegisters& registers);
 

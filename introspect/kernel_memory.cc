@@ -30,9 +30,10 @@ struct KernelMemory::Piece {
 
 KernelMemory::KernelMemory(PhysMemory& memory, const PagingRegime& regime,
                            std::span<const LinearRange> linear)
-    : memory_(&memory), walker_(regime, memory), linear_(linear) {}
+    : memory_(&memory), regime_(&regime), walker_(regime, memory), linear_(linear) {}
 
-std::optional<LinearRange> KernelMemory::linear_at(GuestVirt address) const {
+std::optional<LinearRange> KernelMemory::linear_at(GuestVirt pointer) const {
+  const GuestVirt address = regime_->canonical(pointer);
   for (const LinearRange& range : linear_) {
     if (address < range.begin) continue;
     const std::uint64_t offset = address.value() - range.begin.value();

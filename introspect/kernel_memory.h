@@ -48,11 +48,12 @@ class KernelMemory {
 
  private:
   struct Piece;
-  std::optional<LinearRange> linear_at(GuestVirt address) const;
+  std::optional<LinearRange> linear_at(GuestVirt pointer) const;
   std::vector<Piece> split(std::span<VirtRead> reads) const;
   void walk(std::span<Piece> pieces);
 
   PhysMemory* memory_;
+  const PagingRegime* regime_;
   PageWalker walker_;
   std::span<const LinearRange> linear_;
 };

@@ -86,18 +86,42 @@ std::optional<std::uint64_t> optional_symbol(const KernelFile& file, std::string
   return symbol ? std::optional(symbol->value) : std::nullopt;
 }
 
+/// Symbols and types are both there; else why not, and what to pass.
+Result<void> require_pieces(const KernelFile& file) {
+  if (file.missing_symbols()) return std::unexpected(*file.missing_symbols());
+  if (file.missing_types()) return std::unexpected(*file.missing_types());
+  return {};
+}
+
 Result<BootModel> bind_boot(const KernelFile& file) {
+  if (file.missing_symbols()) return std::unexpected(*file.missing_symbols());
   const SymbolTable& symbols = file.symbols();
+  const bool arm64 = file.machine() == Machine::kAarch64;
   BootModel boot;
-  GS_ASSIGN(boot.text, symbols.require("_text"));
-  GS_ASSIGN(boot.end, symbols.require("_end"));
-  GS_ASSIGN(boot.notes_begin, symbols.require("__start_notes"));
-  GS_ASSIGN(boot.notes_end, symbols.require("__stop_notes"));
+  const auto stext = optional_symbol(file, "_stext");
+  if (const auto text = optional_symbol(file, "_text")) {
+    boot.text = *text;
+  } else {
+    GS_ASSIGN(boot.text, symbols.require("_stext"));
+  }
+  boot.end = optional_symbol(file, "_end");
   GS_ASSIGN(boot.banner, symbols.require("linux_banner"));
-  GS_ASSIGN(boot.phys_base, symbols.require("phys_base"));
-  GS_ASSIGN(boot.root_table, symbols.require("init_top_pgt"));
-  boot.page_offset = optional_symbol(file, "page_offset_base");
-  boot.vmalloc_begin = optional_symbol(file, "vmalloc_base");
+  boot.notes_begin = optional_symbol(file, "__start_notes");
+  const auto notes_end = optional_symbol(file, "__stop_notes");
+  if (boot.notes_begin && notes_end && *notes_end > *boot.notes_begin)
+    boot.notes_size = std::min<std::uint64_t>(*notes_end - *boot.notes_begin, kMaxNoteBytes);
+  boot.image_begins = {boot.text};
+  if (arm64) {
+    GS_ASSIGN(boot.memstart, symbols.require("memstart_addr"));
+    boot.image_voffset = optional_symbol(file, "kimage_voffset");
+    if (stext && *stext > boot.text) boot.image_begins.push_back(*stext);
+  } else {
+    GS_ASSIGN(boot.root_table, symbols.require("init_top_pgt"));
+    GS_ASSIGN(boot.phys_base, symbols.require("phys_base"));
+    boot.page_offset = optional_symbol(file, "page_offset_base");
+    boot.vmalloc_begin = optional_symbol(file, "vmalloc_base");
+  }
+  boot.vmcoreinfo = optional_symbol(file, "vmcoreinfo_data");
   boot.system_state = optional_symbol(file, "system_state");
   if (auto names = EnumNames::of(file.btf(), "system_states", "SYSTEM_"))
     boot.system_states = std::move(*names);
@@ -121,6 +145,7 @@ Result<BtfObjectModel> bind_btf_object(const Btf& btf) {
 }
 
 Result<MapModel> bind_maps(const KernelFile& file) {
+  GS_CHECK(require_pieces(file));
   const Btf& btf = file.btf();
   MapModel model;
   GS_ASSIGN(model.idr_symbol, file.symbols().require("map_idr"));
@@ -140,6 +165,7 @@ Result<MapModel> bind_maps(const KernelFile& file) {
 }
 
 Result<ProgModel> bind_progs(const KernelFile& file) {
+  GS_CHECK(require_pieces(file));
   const Btf& btf = file.btf();
   ProgModel model;
   GS_ASSIGN(model.idr_symbol, file.symbols().require("prog_idr"));
@@ -160,6 +186,7 @@ Result<ProgModel> bind_progs(const KernelFile& file) {
 }
 
 Result<PerCpuModel> bind_per_cpu(const KernelFile& file) {
+  GS_CHECK(require_pieces(file));
   const SymbolTable& symbols = file.symbols();
   PerCpuModel model;
   GS_ASSIGN(model.offsets, symbols.require("__per_cpu_offset"));
@@ -174,6 +201,7 @@ Result<PerCpuModel> bind_per_cpu(const KernelFile& file) {
 }
 
 Result<RunQueueModel> bind_run_queues(const KernelFile& file) {
+  GS_CHECK(require_pieces(file));
   RunQueueModel model;
   GS_ASSIGN(model.runqueues, file.symbols().require("runqueues"));
   GS_ASSIGN(model.rq, StructLayout::bind(file.btf(), "rq", kRqFields));

@@ -13,25 +13,31 @@
 
 #include "arch/address.h"
 #include "arch/result.h"
-#include "introspect/kernel_file.h"
 #include "introspect/enum_names.h"
+#include "introspect/kernel_file.h"
 #include "introspect/layout.h"
 
 namespace guestscope {
 
 /// Marks in the image that tell where it lies, which kernel it is and how far it has booted.
 struct BootModel {
-  std::uint64_t text = 0;  ///< _text
-  std::uint64_t end = 0;   ///< _end
-  std::uint64_t notes_begin = 0;
-  std::uint64_t notes_end = 0;
+  std::uint64_t text = 0;            ///< _text; _stext where only functions have symbols
+  std::optional<std::uint64_t> end;  ///< _end
+  std::optional<std::uint64_t> notes_begin;
+  std::uint64_t notes_size = 0;
   std::uint64_t banner = 0;
-  std::uint64_t phys_base = 0;
-  std::uint64_t root_table = 0;                ///< init_top_pgt
+  std::optional<std::uint64_t> root_table;  ///< x86-64: init_top_pgt
+  /// What the first mapped byte of the image may be: _text, or _stext where the kernel leaves its
+  /// header unmapped (arm64).
+  std::vector<std::uint64_t> image_begins;
+  std::optional<std::uint64_t> phys_base;      ///< x86-64
   std::optional<std::uint64_t> page_offset;    ///< page_offset_base; absent with a static layout
   std::optional<std::uint64_t> vmalloc_begin;  ///< vmalloc_base; likewise
+  std::optional<std::uint64_t> memstart;       ///< arm64: memstart_addr
+  std::optional<std::uint64_t> image_voffset;  ///< arm64: kimage_voffset
   std::optional<std::uint64_t> boot_canary;    ///< init_task.stack_canary: random for each boot
   std::optional<std::uint64_t> system_state;
+  std::optional<std::uint64_t> vmcoreinfo;  ///< vmcoreinfo_data, a pointer
   EnumNames system_states;
 };
 

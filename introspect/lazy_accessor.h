@@ -64,6 +64,11 @@ class LazyAccessor {
     return warn;
   }
 
+  /// Why no attempt can be made just now; not counted as one.
+  void wait_for(Error reason) {
+    if (wants_attempt()) status_.last_error = std::move(reason);
+  }
+
   /// Empties it: another boot begins.
   void reset() {
     value_.reset();

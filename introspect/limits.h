@@ -58,6 +58,15 @@ inline constexpr std::size_t kMaxRelocationSteps = 1U << 24;
 /// Token tables that are tried. A kernel has one; guest memory can hold remains of others.
 inline constexpr std::size_t kMaxKallsymsCandidates = 16;
 
+// --- a kernel in guest memory ---
+
+/// What is read of a guest's kernel image in search of its symbols and types: at once (about 12 ms
+/// through the stub), and in all. Read-only data of a distribution kernel has 10 to 20 MB.
+inline constexpr std::size_t kDiscoverySliceBytes = 1U << 20;
+inline constexpr std::size_t kMaxDiscoveryBytes = 96U << 20;
+/// Code of one function that is searched for the addresses it uses.
+inline constexpr std::size_t kMaxFunctionBytes = 4096;
+
 // --- kernel structures ---
 
 /// CPUs: the largest NR_CPUS that a kernel can be built with is 8192.

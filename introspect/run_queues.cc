@@ -90,7 +90,7 @@ CurrentTask decode_task(const RunQueueModel& model, const KernelLocation& locati
 /// and move with it.
 GuestVirt per_cpu_symbol(std::uint64_t symbol, const BootModel& boot,
                          const KernelLocation& location) {
-  const bool in_image = symbol >= boot.text && symbol < boot.end;
+  const bool in_image = symbol >= boot.text && symbol - boot.text < location.image_size;
   return in_image ? location.at(symbol) : GuestVirt(symbol);
 }
 

@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <fstream>
+
 namespace guestscope::test {
 
 namespace {
@@ -18,6 +20,14 @@ std::shared_ptr<const KernelModel> load_model(const std::string& file) {
   auto opened = KernelFile::open(std::string(GUESTSCOPE_FIXTURES) + "/" + file);
   if (!opened) FAIL(opened.error().to_string());
   return KernelModel::bind(*opened);
+}
+
+Bytes load_types(const std::string& file) {
+  std::ifstream stream(std::string(GUESTSCOPE_FIXTURES) + "/" + file, std::ios::binary);
+  const std::string text((std::istreambuf_iterator<char>(stream)), {});
+  REQUIRE_FALSE(text.empty());
+  const auto bytes = std::as_bytes(std::span(text));
+  return {bytes.begin(), bytes.end()};
 }
 
 MiniGuest::MiniGuest(std::shared_ptr<const KernelModel> kernel, Where at)
@@ -61,8 +71,8 @@ void MiniGuest::map_image() {
 
 void MiniGuest::fill_image() {
   const BootModel& boot = *model->boot;
-  memory.write(phys_of_link(boot.notes_begin),
-               model->file->bytes_at(boot.notes_begin, boot.notes_end - boot.notes_begin).value());
+  memory.write(phys_of_link(*boot.notes_begin),
+               model->file->bytes_at(*boot.notes_begin, boot.notes_size).value());
   memory.write_text(phys_of_link(boot.banner),
                     "Linux version " + model->file->release() + " (builder@host) #1");
 }
@@ -118,7 +128,7 @@ void MiniGuest::put_idr(const std::string& symbol,
 }
 
 void refresh(GuestKernel& kernel, MiniGuest& guest) {
-  kernel.registers().store(guest.registers);
+  kernel.registers().store(guest.paging_registers());
   kernel.refresh(guest.memory);
 }
 

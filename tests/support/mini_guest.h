@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 
+#include "arch/x86_64.h"
 #include "introspect/guest_kernel.h"
 #include "tests/support/fake_memory.h"
 #include "tests/support/mini_kernel/mini_kernel.h"
@@ -16,6 +17,8 @@
 namespace guestscope::test {
 
 std::shared_ptr<const KernelModel> load_model(const std::string& file = "mini.vmlinux");
+/// A file of types beside it ("mini.vmlinux.btf").
+Bytes load_types(const std::string& file);
 
 class MiniGuest {
  public:
@@ -82,7 +85,12 @@ class MiniGuest {
   std::shared_ptr<const KernelModel> model;
   Where where;
   FakeMemory memory{kRam};
-  PagingRegisters registers;
+  x86_64::PagingRegisters registers;
+  /// As a session hands them over.
+  PagingRegisters paging_registers() const {
+    return {.machine = Machine::kX86_64,
+            .values = {registers.cr0, registers.cr3, registers.cr4, registers.efer}};
+  }
 
  private:
   struct Booted {};

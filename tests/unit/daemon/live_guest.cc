@@ -51,7 +51,7 @@ GuestConfig LiveGuest::prepared(const std::function<void(Model&, GuestConfig&)>&
 void LiveGuest::show_registers() {
   change([](Model& model, const MiniGuest& shown) {
     model.registers.clear();
-    const PagingRegisters& now = shown.registers;
+    const x86_64::PagingRegisters& now = shown.registers;
     // The second vCPU has not come as far as the first.
     for (const auto& [number, value] :
          {std::pair{0, now.cr0}, {1, now.cr3}, {2, now.cr4}, {3, now.efer}}) {

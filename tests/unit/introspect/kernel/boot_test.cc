@@ -134,7 +134,7 @@ TEST_CASE(
     "every attempt takes the registers of its own time: a root table that has gone is not used") {
   const auto model = load_model();
   MiniGuest guest = MiniGuest::booted(model);
-  const PagingRegisters good = guest.registers;
+  const x86_64::PagingRegisters good = guest.registers;
   Watch watch(model);
   guest.registers.cr3 = 0x7000000;  // a page of zeros
   CHECK(watch.after(guest) == "www");
@@ -216,7 +216,7 @@ TEST_CASE(
   CHECK(error.find("6.98.0-other") != std::string::npos);
   CHECK(error.find("6.99.1-mini") != std::string::npos);
   CHECK(error.find("ffeeddccbbaa99887766554433221100ffeeddcc") != std::string::npos);
-  CHECK(watch.kernel.mismatched());
+  CHECK(watch.kernel.waits_for_reboot());
   CHECK_FALSE(watch.kernel.wants_attempt());
   CHECK(watch.warned == std::vector<std::string>{"maps", "progs", "per_cpu_offsets"});
   CHECK(watch.after(guest) == "fff");
@@ -265,7 +265,7 @@ TEST_CASE("three accessors that prove the kernel pay for its reading once") {
   const std::size_t all = guest.memory.exchanges;
   MiniGuest single = MiniGuest::booted(model);
   PagingRegisterCell cell;
-  cell.store(single.registers);
+  cell.store(single.paging_registers());
   REQUIRE(try_init_per_cpu_offsets(single.memory, *model, cell).has_value());
   CHECK(all <= single.memory.exchanges + 2);  // the online mask and the boot stage come on top
 }

@@ -12,7 +12,7 @@ using test::MiniGuest;
 struct Reading {
   explicit Reading(MiniGuest& from) : guest(from) {
     PagingRegisterCell cell;
-    cell.store(guest.registers);
+    cell.store(guest.paging_registers());
     location = locate_kernel(guest.memory, *guest.model, cell.load()).value();
   }
   std::vector<std::pair<std::uint64_t, std::uint64_t>> read() {
