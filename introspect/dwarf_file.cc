@@ -107,6 +107,7 @@ Result<DwarfFile> DwarfFile::open(const std::string& path) {
   file.dwarf_.reset(dwarf_begin_elf(file.elf_.get(), DWARF_C_READ, nullptr));
   if (file.dwarf_ == nullptr)
     return fail(ErrorCode::kCorrupt, "kernel file {}: DWARF: {}", path, dwarf_errmsg(-1));
+  GS_CHECK(file.check_strings(file.elf_.get()));
   GS_CHECK(file.check_units(file.get(), abbreviation_bytes));
   if (is_shared) GS_CHECK(file.open_shared());
   return file;
@@ -121,7 +122,27 @@ Result<void> DwarfFile::open_shared() {
                 "DWARF, is not there",
                 path_);
   GS_ASSIGN(const std::uint64_t abbreviation_bytes, check_sizes(dwarf_getelf(shared_)));
+  GS_CHECK(check_strings(dwarf_getelf(shared_)));
   return check_units(shared_, abbreviation_bytes);
+}
+
+// libdw 0.188 checks where a string begins, and leaves it to chance where it ends.
+Result<void> DwarfFile::check_strings(Elf* elf) const {
+  std::size_t names = 0;
+  if (elf_getshdrstrndx(elf, &names) != 0) return {};
+  for (Elf_Scn* section = nullptr; (section = elf_nextscn(elf, section)) != nullptr;) {
+    GElf_Shdr header{};
+    if (gelf_getshdr(section, &header) == nullptr || header.sh_type == SHT_NOBITS) continue;
+    const char* found = elf_strptr(elf, names, header.sh_name);
+    const std::string_view name = found == nullptr ? "" : found;
+    if (!name.ends_with("debug_str") && !name.ends_with("debug_line_str")) continue;
+    // What libdw has read and, if need be, uncompressed.
+    const Elf_Data* data = elf_rawdata(section, nullptr);
+    if (data == nullptr || data->d_buf == nullptr || data->d_size == 0) continue;
+    if (static_cast<const char*>(data->d_buf)[data->d_size - 1] != '\0')
+      return fail(ErrorCode::kCorrupt, "kernel file {}: section {} is not terminated", path_, name);
+  }
+  return {};
 }
 
 Result<std::uint64_t> DwarfFile::check_sizes(Elf* elf) const {

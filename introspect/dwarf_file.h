@@ -50,6 +50,7 @@ class DwarfFile {
   DwarfFile() = default;
   /// Before libdw reads and uncompresses them all. Returns the size of the abbreviations.
   Result<std::uint64_t> check_sizes(Elf* elf) const;
+  Result<void> check_strings(Elf* elf) const;
   Result<void> check_units(Dwarf* dwarf, std::uint64_t abbreviation_bytes);
   Result<void> open_shared();
 

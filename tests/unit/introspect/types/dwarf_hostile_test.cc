@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "introspect/dwarf_types.h"
+#include "introspect/elf_sections.h"
 #include "tests/support/dwarf_builder.h"
 #include "tests/support/memory_file.h"
 #include "type_test_support.h"
@@ -196,6 +197,22 @@ TEST_CASE("units of other languages, and empty ones, are not read") {
   CHECK(contains(outcome(rust.elf()), "no types of C"));
   DwarfBuilder empty;
   CHECK(contains(outcome(empty.elf()), "no types of C"));
+}
+
+TEST_CASE("strings that do not end are refused, compressed or not") {
+  // A strings section of "x" alone, at the end of which a name begins.
+  for (const char* name : {"dwarf.gcc4", "dwarf.compressed_old_way"}) {
+    Bytes bytes = file_bytes(fixture(name));
+    auto sections = ElfSections::open(fixture(name));
+    REQUIRE(sections);
+    const ElfSection* strings = sections->named(".debug_str");
+    if (strings == nullptr) strings = sections->named(".zdebug_str");
+    REQUIRE(strings != nullptr);
+    // Of the compressed one, the first bytes say that it is: without them it is taken as it is.
+    bytes[strings->offset] = std::byte{'x'};
+    bytes[strings->offset + strings->size - 1] = std::byte{'x'};
+    CHECK(contains(outcome(bytes), "not terminated"));
+  }
 }
 
 TEST_CASE("every truncation, and any changed byte, gives an error or types") {
