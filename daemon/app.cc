@@ -27,7 +27,11 @@ sigset_t stop_signals() {
 }
 
 Result<std::shared_ptr<const KernelModel>> open_model(const std::string& path) {
-  GS_ASSIGN(auto file, KernelFile::open(path));
+  const KernelFileOptions how{.on_slow = [](const std::string& slow, std::chrono::seconds time) {
+    spdlog::info("reading the types from the DWARF of {}, once: about {} s", slow, time.count());
+  }};
+  GS_ASSIGN(auto file, KernelFile::open(path, how));
+  for (const std::string& remark : file->remarks()) spdlog::info("{}", remark);
   for (const auto& missing : {file->missing_symbols(), file->missing_types()})
     if (missing)
       spdlog::warn("{}; they will be looked for in the guest's memory", missing->to_string());

@@ -11,8 +11,9 @@ KernelFile::KernelFile(Parts parts, std::unique_ptr<ElfSections> elf)
     : parts_(std::move(parts)), elf_(std::move(elf)) {}
 KernelFile::~KernelFile() = default;
 
-Result<std::shared_ptr<const KernelFile>> KernelFile::open(const std::string& path) {
-  GS_ASSIGN(KernelFileParts read, read_kernel_file(path));
+Result<std::shared_ptr<const KernelFile>> KernelFile::open(
+    const std::string& path, const KernelFileOptions& options) {
+  GS_ASSIGN(KernelFileParts read, read_kernel_file(path, options));
   return std::shared_ptr<const KernelFile>(
       new KernelFile(std::move(read.parts), std::move(read.elf)));
 }

@@ -1,7 +1,8 @@
 // KernelFile: what is known of one kernel: symbols, types, identity; and where each came from.
 //
 // open() takes whatever file of a kernel it is, told apart by content: an ELF vmlinux (symbols from
-// .symtab, else from the kallsyms inside; types from .BTF), an x86 bzImage, an arm64 Image, an EFI
+// .symtab, else from the kallsyms inside; types from .BTF, else from DWARF; either from a separate
+// debug file), an x86 bzImage, an arm64 Image, an EFI
 // zboot image, each of these compressed. Of an ELF file with symbols only the section headers,
 // .symtab, .strtab, .BTF and the notes are read (10 MB of a 590 MB file with debug information); of
 // all others, symbols and types alone stay in memory, 25 MB at most.
@@ -13,11 +14,14 @@
 // kernel_payload.h.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "arch/bytes.h"
 #include "arch/machine.h"
@@ -29,6 +33,13 @@ namespace guestscope {
 
 class ElfSections;
 
+struct KernelFileOptions {
+  /// Called before DWARF is read, if it has to be, with about how long that will take.
+  std::function<void(const std::string& path, std::chrono::seconds estimate)> on_slow{};
+  /// Where types made from DWARF are kept; the default folder when absent, nowhere when empty.
+  std::optional<std::string> type_cache_folder{};
+};
+
 class KernelFile {
  public:
   /// A file that lacks one piece (symbols or types) still opens: see missing_symbols() and
@@ -36,7 +47,8 @@ class KernelFile {
   /// kNotFound: no such file; kSystem: it cannot be read; kInvalidArgument: no kernel file;
   /// kCorrupt: truncated or damaged; kUnsupported: 32-bit, big-endian, compressed in an unknown
   /// way, without symbols and types.
-  static Result<std::shared_ptr<const KernelFile>> open(const std::string& path);
+  static Result<std::shared_ptr<const KernelFile>> open(const std::string& path,
+                                                        const KernelFileOptions& options = {});
 
   struct Parts {
     std::string origin;  ///< the path, or "guest memory"
@@ -54,6 +66,7 @@ class KernelFile {
     bool has_link_addresses = false;
     std::optional<Error> missing_symbols;  ///< why there are none: permanent, with what to pass
     std::optional<Error> missing_types;
+    std::vector<std::string> remarks;  ///< what the user may like to know of how it was read
   };
   /// Puts together what was found elsewhere (in a guest's memory).
   static std::shared_ptr<const KernelFile> assemble(Parts parts);
@@ -78,6 +91,7 @@ class KernelFile {
   bool has_link_addresses() const { return parts_.has_link_addresses; }
   const std::optional<Error>& missing_symbols() const { return parts_.missing_symbols; }
   const std::optional<Error>& missing_types() const { return parts_.missing_types; }
+  const std::vector<std::string>& remarks() const { return parts_.remarks; }
   bool is_complete() const { return !parts_.missing_symbols && !parts_.missing_types; }
 
   /// The content behind a link-time address, read from disk; of ELF files that have symbols only.

@@ -4,12 +4,16 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 #include <utility>
 
+#include "introspect/debug_file.h"
+#include "introspect/dwarf_types.h"
 #include "introspect/elf_notes.h"
 #include "introspect/image_search.h"
 #include "introspect/kernel_payload.h"
 #include "introspect/limits.h"
+#include "introspect/type_cache.h"
 
 namespace guestscope {
 namespace {
@@ -71,7 +75,10 @@ Result<Image> loaded_image(const ElfSections& elf, const std::string& path) {
 
 class Reader {
  public:
-  explicit Reader(const std::string& path) : path_(path) { out_.parts.origin = path; }
+  Reader(const std::string& path, const KernelFileOptions& options)
+      : path_(path), options_(options) {
+    out_.parts.origin = path;
+  }
 
   Result<KernelFileParts> run() {
     GS_ASSIGN(InputFile file, InputFile::open(path_));
@@ -82,8 +89,17 @@ class Reader {
     } else {
       GS_CHECK(use_wrapped(file));
     }
+    GS_CHECK(use_dwarf());
+    GS_CHECK(use_debug_file());
     GS_CHECK(check_parts());
     return std::move(out_);
+  }
+
+  /// What a debug file has of it, to be taken over by another reader: owns its types.
+  Result<KernelFileParts> run_for_another() {
+    copies_types_ = true;
+    is_debug_file_ = true;
+    return run();
   }
 
  private:
@@ -107,6 +123,7 @@ class Reader {
   }
 
   Result<void> use_elf(ElfSections elf) {
+    is_elf_ = true;
     if (elf.type() == ET_REL)
       return fail(ErrorCode::kInvalidArgument,
                   "kernel file {} is no kernel but an object file or a kernel module", path_);
@@ -119,7 +136,7 @@ class Reader {
     if (has_symbols) {
       auto kept = std::make_unique<ElfSections>(std::move(elf));
       GS_CHECK(use_symbols(*kept, *kept->of_type(SHT_SYMTAB)));
-      if (has_types) GS_CHECK(use_types(*kept, *kept->named(".BTF"), false));
+      if (has_types) GS_CHECK(use_types(*kept, *kept->named(".BTF"), copies_types_));
       out_.elf = std::move(kept);
       return {};
     }
@@ -154,6 +171,53 @@ class Reader {
       GS_ASSIGN(parts().types, Btf::parse(bytes, path_));
     }
     parts().types_from = "BTF";
+    return {};
+  }
+
+  // A kernel without BTF whose file has debug information.
+  Result<void> use_dwarf() {
+    if (!is_elf_ || !parts().types_from.empty() || !has_dwarf(path_)) return {};
+    const DwarfTypesOptions how{
+        .cache_folder = options_.type_cache_folder, .on_slow = [&](std::chrono::seconds estimate) {
+          if (options_.on_slow) options_.on_slow(path_, estimate);
+        }};
+    GS_ASSIGN(DwarfTypes made, types_from_dwarf(path_, parts().build_id, how));
+    GS_ASSIGN(parts().types, Btf::parse(std::move(made.btf), path_));
+    parts().types_from = "DWARF";
+    parts().remarks.push_back(
+        fmt::format("types of {} from {}, in {} ms", path_,
+                    made.from_cache ? "the copy made from its DWARF" : "its DWARF",
+                    made.took.count()));
+    if (made.cache_error)
+      parts().remarks.push_back(fmt::format("no copy is kept of the types made from DWARF: {}",
+                                            made.cache_error->to_string()));
+    return {};
+  }
+
+  // What was taken out of the file into a debug file of its own.
+  Result<void> use_debug_file() {
+    const bool no_symbols = parts().symbols_from.empty();
+    const bool no_types = parts().types_from.empty();
+    if (!is_elf_ || is_debug_file_ || (!no_symbols && !no_types)) return {};
+    GS_ASSIGN(const auto path, find_debug_file(path_, parts().build_id));
+    if (!path) return {};
+    auto debug = Reader(*path, options_).run_for_another();
+    if (!debug) {
+      parts().remarks.push_back(debug.error().to_string());
+      return {};
+    }
+    KernelFile::Parts& found = debug->parts;
+    if (no_symbols && !found.symbols_from.empty()) {
+      parts().symbols = std::move(found.symbols);
+      parts().symbols_from = fmt::format("{} of {}", found.symbols_from, *path);
+      parts().has_link_addresses = found.has_link_addresses;
+      out_.elf = std::move(debug->elf);
+    }
+    if (no_types && !found.types_from.empty()) {
+      parts().types = std::move(found.types);
+      parts().types_from = fmt::format("{} of {}", found.types_from, *path);
+    }
+    std::ranges::move(found.remarks, std::back_inserter(parts().remarks));
     return {};
   }
 
@@ -208,7 +272,12 @@ class Reader {
       no_kallsyms_ = std::move(symbols).error();
       return;
     }
-    parts().symbols_from = symbols->has_data ? "kallsyms" : "kallsyms (functions only)";
+    if (!symbols->has_data) {
+      no_kallsyms_ = {.code = ErrorCode::kUnsupported,
+                      .message = "its kallsyms list functions only: CONFIG_KALLSYMS_ALL is off"};
+      return;
+    }
+    parts().symbols_from = "kallsyms";
     parts().has_link_addresses = image.address != 0;
     parts().symbols = SymbolTable::from_kallsyms(*std::move(symbols), path_);
   }
@@ -229,26 +298,32 @@ class Reader {
       parts().missing_symbols =
           Error{.code = no_kallsyms_.code == ErrorCode::kCorrupt ? ErrorCode::kCorrupt
                                                                  : ErrorCode::kUnsupported,
-                .message = fmt::format("kernel file {} is stripped: it has no symbols ({}); {}",
+                .message = fmt::format("kernel file {} has no symbols of variables ({}); {}",
                                        path_, no_kallsyms_.message, kFullFile)};
-    // What else can tell the types of a kernel without BTF (its DWARF) is to be asked here.
     if (no_types)
       parts().missing_types =
           Error{.code = ErrorCode::kUnsupported,
-                .message = fmt::format("kernel file {} has no BTF: the kernel must be built with "
-                                       "CONFIG_DEBUG_INFO_BTF=y; if it was, {}",
+                .message = fmt::format("kernel file {} has no types, neither BTF "
+                                       "(CONFIG_DEBUG_INFO_BTF) nor DWARF; {}",
                                        path_, kFullFile)};
     return {};
   }
 
   const std::string& path_;
+  const KernelFileOptions& options_;
   KernelFileParts out_;
+  bool is_elf_ = false;
+  bool is_debug_file_ = false;
+  bool copies_types_ = false;
   bool is_kernel_ = false;
   Error no_kallsyms_{.code = ErrorCode::kNotFound, .message = "no kallsyms"};
 };
 
 }  // namespace
 
-Result<KernelFileParts> read_kernel_file(const std::string& path) { return Reader(path).run(); }
+Result<KernelFileParts> read_kernel_file(const std::string& path,
+                                         const KernelFileOptions& options) {
+  return Reader(path, options).run();
+}
 
 }  // namespace guestscope

@@ -17,6 +17,7 @@ struct KernelFileParts {
 };
 
 /// Errors: see KernelFile::open().
-Result<KernelFileParts> read_kernel_file(const std::string& path);
+Result<KernelFileParts> read_kernel_file(const std::string& path,
+                                         const KernelFileOptions& options);
 
 }  // namespace guestscope
