@@ -497,7 +497,8 @@ class Daemon:
 
 def once(guest, path, *options, gdb=None, vmlinux=None, timeout=120):
     """guestscope --once PATH: (exit status, stdout, stderr)."""
+    file = kernel_file(guest.kernel) if vmlinux is None else vmlinux
     done = subprocess.run(
-        [binary(), "--gdb", gdb or guest.gdb, "--vmlinux", vmlinux or guest.kernel.vmlinux or guest.kernel.vmlinuz, "--once", path, *options],
+        [binary(), "--gdb", gdb or guest.gdb, *(["--vmlinux", file] if file else []), "--once", path, *options],
         stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, preexec_fn=_die_with_parent, check=False)
     return done.returncode, done.stdout.decode(), done.stderr.decode(errors="replace")
