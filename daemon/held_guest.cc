@@ -11,6 +11,7 @@ namespace {
 // What is asked for between two looks at the clock, so that a slow stub keeps the budget too: as
 // much as takes a small part of it. At the stub's usual speed the most takes about 5 ms.
 constexpr std::size_t kMostStepBytes = 512 << 10;
+constexpr std::size_t kFirstStepBytes = 128 << 10;
 constexpr std::size_t kFewestStepBytes = 16 << 10;
 constexpr std::size_t kStepBytesPerRead = 1 << 10;  // a small read costs as much as so many bytes
 constexpr int kStepsPerBudget = 8;
@@ -37,7 +38,7 @@ HeldGuest::HeldGuest(gdb::Client& client, Limits limits, PauseTotals& totals,
       limits_(limits),
       totals_(totals),
       before_running_(std::move(before_running)),
-      step_bytes_(kMostStepBytes),
+      step_bytes_(kFirstStepBytes),
       before_(client.counters()) {}
 
 Result<void> HeldGuest::begin(Clock::time_point since) {

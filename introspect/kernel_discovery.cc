@@ -11,7 +11,7 @@ namespace guestscope {
 
 namespace {
 
-constexpr std::string_view kOrigin = "guest memory";
+constexpr std::string_view kOrigin = "the kernel found in guest memory";
 
 std::string_view as_text(ByteSpan bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
@@ -175,28 +175,30 @@ std::shared_ptr<const KernelFile> KernelDiscovery::take() {
   parts.machine = machine_;
   parts.build_id = build_id_;
   parts.release = release_;
-  parts.symbols_from = "kallsyms in guest memory";
-  if (functions_only_) parts.symbols_from += " (functions only)";
-  parts.types_from = "BTF in guest memory";
   for (RecoveredSymbol& symbol : recovered_)
     if (symbols_) symbols_->add(std::move(symbol.name), symbol.value);
-  if (symbols_)
+  if (symbols_) {
     parts.symbols = *std::move(symbols_);
-  else
+    parts.symbols_from = "kallsyms in guest memory";
+    if (functions_only_) parts.symbols_from += " (functions only)";
+  } else {
     parts.missing_symbols =
         Error{.code = ErrorCode::kUnsupported,
               .message = fmt::format(
                   "no symbols were found in guest memory ({}): pass --vmlinux the kernel's "
                   "vmlinux, or its vmlinuz",
                   kallsyms_error_ ? kallsyms_error_->message : "no kallsyms tables")};
-  if (types_)
+  }
+  if (types_) {
     parts.types = *std::move(types_);
-  else
+    parts.types_from = "BTF in guest memory";
+  } else {
     parts.missing_types = Error{
         .code = ErrorCode::kUnsupported,
         .message =
             "the guest's kernel has no BTF (CONFIG_DEBUG_INFO_BTF is off): pass --vmlinux the "
             "vmlinux with DWARF of the kernel's -dbg (debuginfo) package, or of its build"};
+  }
   return KernelFile::complete(std::move(file_), std::move(parts));
 }
 

@@ -14,8 +14,9 @@ KernelFile::~KernelFile() = default;
 Result<std::shared_ptr<const KernelFile>> KernelFile::open(
     const std::string& path, const KernelFileOptions& options) {
   GS_ASSIGN(KernelFileParts read, read_kernel_file(path, options));
-  return std::shared_ptr<const KernelFile>(
-      new KernelFile(std::move(read.parts), std::move(read.elf)));
+  std::shared_ptr<KernelFile> file(new KernelFile(std::move(read.parts), std::move(read.elf)));
+  file->is_file_ = true;
+  return file;
 }
 
 std::shared_ptr<const KernelFile> KernelFile::assemble(Parts parts) {
@@ -46,6 +47,7 @@ std::shared_ptr<const KernelFile> KernelFile::complete(std::shared_ptr<const Ker
   std::shared_ptr<KernelFile> whole(new KernelFile(std::move(found), nullptr));
   whole->lends_symbols_ = lends_symbols;
   whole->lends_types_ = lends_types;
+  whole->is_file_ = file->is_file_;
   whole->file_ = std::move(file);
   return whole;
 }

@@ -79,6 +79,8 @@ class KernelFile {
   ~KernelFile();
 
   const std::string& path() const { return parts_.origin; }
+  /// For messages: "kernel file F", or what `origin` says when there is no file.
+  std::string title() const { return is_file_ ? "kernel file " + parts_.origin : parts_.origin; }
   Machine machine() const { return parts_.machine; }
   /// Empty when missing.
   const SymbolTable& symbols() const { return symbols_of().parts_.symbols; }
@@ -107,6 +109,7 @@ class KernelFile {
   Parts parts_;
   std::unique_ptr<ElfSections> elf_;  // parts_ borrows from it
   std::shared_ptr<const KernelFile> file_;
+  bool is_file_ = false;
   bool lends_symbols_ = false;
   bool lends_types_ = false;
 };

@@ -84,13 +84,14 @@ class Reader {
     GS_ASSIGN(InputFile file, InputFile::open(path_));
     GS_ASSIGN(const Bytes magic, file.read_at(0, std::min<std::size_t>(file.size(), SELFMAG)));
     if (text_in(magic) == ELFMAG) {
+      is_elf_ = true;
       GS_ASSIGN(ElfSections elf, ElfSections::open(std::move(file)));
       GS_CHECK(use_elf(std::move(elf)));
     } else {
       GS_CHECK(use_wrapped(file));
     }
-    GS_CHECK(use_dwarf());
-    GS_CHECK(use_debug_file());
+    if (is_elf_ && parts().types_from.empty() && has_dwarf(path_)) use_dwarf();
+    if (is_elf_ && !is_debug_file_) use_debug_file();
     GS_CHECK(check_parts());
     return std::move(out_);
   }
@@ -123,7 +124,6 @@ class Reader {
   }
 
   Result<void> use_elf(ElfSections elf) {
-    is_elf_ = true;
     if (elf.type() == ET_REL)
       return fail(ErrorCode::kInvalidArgument,
                   "kernel file {} is no kernel but an object file or a kernel module", path_);
@@ -175,37 +175,38 @@ class Reader {
   }
 
   // A kernel without BTF whose file has debug information.
-  Result<void> use_dwarf() {
-    if (!is_elf_ || !parts().types_from.empty() || !has_dwarf(path_)) return {};
+  void use_dwarf() {
     const DwarfTypesOptions how{
         .cache_folder = options_.type_cache_folder, .on_slow = [&](std::chrono::seconds estimate) {
           if (options_.on_slow) options_.on_slow(path_, estimate);
         }};
-    GS_ASSIGN(DwarfTypes made, types_from_dwarf(path_, parts().build_id, how));
-    GS_ASSIGN(parts().types, Btf::parse(std::move(made.btf), path_));
+    auto made = types_from_dwarf(path_, parts().build_id, how);
+    auto types = made ? Btf::parse(std::move(made->btf), path_)
+                      : Result<Btf>(std::unexpected(std::move(made).error()));
+    if (!types) return remark(types.error().to_string());
+    parts().types = *std::move(types);
     parts().types_from = "DWARF";
-    parts().remarks.push_back(
-        fmt::format("types of {} from {}, in {} ms", path_,
-                    made.from_cache ? "the copy made from its DWARF" : "its DWARF",
-                    made.took.count()));
-    if (made.cache_error)
-      parts().remarks.push_back(fmt::format("no copy is kept of the types made from DWARF: {}",
-                                            made.cache_error->to_string()));
-    return {};
+    remark(fmt::format("types of {} from {}, in {} ms", path_,
+                       made->from_cache ? "the copy made from its DWARF" : "its DWARF",
+                       made->took.count()));
+    if (made->cache_error)
+      remark(fmt::format("no copy is kept of the types made from DWARF: {}",
+                         made->cache_error->to_string()));
   }
 
+  void remark(std::string text) { parts().remarks.push_back(std::move(text)); }
+
   // What was taken out of the file into a debug file of its own.
-  Result<void> use_debug_file() {
+  void use_debug_file() {
     const bool no_symbols = parts().symbols_from.empty();
     const bool no_types = parts().types_from.empty();
-    if (!is_elf_ || is_debug_file_ || (!no_symbols && !no_types)) return {};
-    GS_ASSIGN(const auto path, find_debug_file(path_, parts().build_id));
-    if (!path) return {};
+    if (!no_symbols && !no_types) return;
+    const auto searched = find_debug_file(path_, parts().build_id);
+    if (!searched) return remark(searched.error().to_string());
+    const std::optional<std::string>& path = *searched;
+    if (!path) return;
     auto debug = Reader(*path, options_).run_for_another();
-    if (!debug) {
-      parts().remarks.push_back(debug.error().to_string());
-      return {};
-    }
+    if (!debug) return remark(debug.error().to_string());
     KernelFile::Parts& found = debug->parts;
     if (no_symbols && !found.symbols_from.empty()) {
       parts().symbols = std::move(found.symbols);
@@ -218,7 +219,6 @@ class Reader {
       parts().types_from = fmt::format("{} of {}", found.types_from, *path);
     }
     std::ranges::move(found.remarks, std::back_inserter(parts().remarks));
-    return {};
   }
 
   static std::string read_build_id(ElfSections& elf) {

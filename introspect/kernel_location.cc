@@ -110,13 +110,16 @@ Error not_ours(KernelMemory& memory, const KernelImage& image, const KernelFile&
   return {
       .code = ErrorCode::kMismatch,
       .message = fmt::format(
-          "the guest runs {}{}, but kernel file {} is {} (build id {}): pass the vmlinux of the "
-          "guest's kernel",
-          release, guest_id, file.path(), file.release(), file.build_id())};
+          "the guest runs {}{}, but {} is {} (build id {}): pass a file of the guest's kernel, or "
+          "none",
+          release, guest_id, file.title(), file.release(), file.build_id())};
 }
 
-bool is_ours(const KernelMarks& marks, const KernelFile& file) {
-  if (!file.build_id().empty() && !marks.build_id.empty()) return marks.build_id == file.build_id();
+/// By the build id where the image's symbols tell where it stands, else by the release.
+bool is_ours(const KernelMarks& marks, const KernelModel& model) {
+  const KernelFile& file = *model.file;
+  if (!file.build_id().empty() && model.boot->notes_size != 0)
+    return marks.build_id == file.build_id();
   return !marks.release.empty() && marks.release == file.release();
 }
 
@@ -148,31 +151,64 @@ Result<KernelLocation> prove(PhysMemory& memory, const PagingRegime& tables,
       .release = std::move(marks.release)};
 }
 
-/// The image, when its first mapped byte is what the symbol at `link` names.
-Result<KernelLocation> locate_at(const KernelImage& mapped, std::uint64_t link, PhysMemory& memory,
-                                 const PagingRegime& tables, const KernelModel& model) {
-  const BootModel& boot = *model.boot;
+/// The image, if its first mapped byte is what the symbol at `link` names.
+FoundImage image_at(const KernelImage& mapped, std::uint64_t link, const BootModel& boot) {
   const std::uint64_t before = link - boot.text;  // bytes of the image in front of what is mapped
-  const FoundImage image{.text = GuestVirt(mapped.text_base.value() - before),
-                         .text_phys = GuestPhys(mapped.phys.value() - before),
-                         .size = boot.end ? *boot.end - boot.text : mapped.size + before,
-                         .mapped = mapped};
-  // Contiguous in physical memory as the file lays it out, also where the freed init part is
-  // unmapped.
-  const LinearRange linear{.begin = image.text, .size = image.size, .phys = image.text_phys};
-  KernelMemory image_memory(memory, tables, {&linear, 1});
-  auto marks = read_marks(image_memory, boot, image.text.value() - boot.text);
-  if (!marks && marks.error().code == ErrorCode::kUnreachable)
-    return std::unexpected(marks.error());
-  if (!marks || !is_ours(*marks, *model.file))
-    return std::unexpected(not_ours(image_memory, mapped, *model.file, marks));
-  return prove(memory, tables, image, boot, model.file->machine(), *std::move(marks));
+  return {.text = GuestVirt(mapped.text_base.value() - before),
+          .text_phys = GuestPhys(mapped.phys.value() - before),
+          .size = boot.end ? *boot.end - boot.text : mapped.size + before,
+          .mapped = mapped};
 }
 
-/// Of several failures the one that says most.
-void keep_better(std::optional<Error>& kept, Error error) {
-  if (!kept || error.code == ErrorCode::kMismatch || error.code == ErrorCode::kUnreachable)
-    kept = std::move(error);
+/// Contiguous in physical memory as the file lays it out, also where the freed init part is
+/// unmapped.
+LinearRange linear_range(const FoundImage& image) {
+  return {.begin = image.text, .size = image.size, .phys = image.text_phys};
+}
+
+/// An image that was found and is not the file's kernel, as far as its marks can be read there.
+struct Stranger {
+  FoundImage image;
+  std::shared_ptr<const PagingRegime> tables;
+  Result<KernelMarks> marks;
+};
+
+Error describe_stranger(const Stranger& stranger, PhysMemory& memory, const KernelFile& file) {
+  const LinearRange linear = linear_range(stranger.image);
+  KernelMemory reader(memory, *stranger.tables, {&linear, 1});
+  return not_ours(reader, stranger.image.mapped, file, stranger.marks);
+}
+
+/// Every place where the tables may map the image. The first whose marks are the file's decides.
+Result<KernelLocation> locate_in(const std::vector<std::shared_ptr<const PagingRegime>>& trees,
+                                 const Processor& processor, PhysMemory& memory,
+                                 const KernelModel& model) {
+  std::optional<Error> error;
+  std::optional<Stranger> stranger;
+  for (const auto& tables : trees) {
+    const auto images = processor.find_kernel_images(*tables, memory);
+    if (!images) {
+      if (!error || images.error().code == ErrorCode::kUnreachable) error = images.error();
+      continue;
+    }
+    for (const KernelImage& mapped : *images) {
+      for (const std::uint64_t link : model.boot->image_begins) {
+        const FoundImage image = image_at(mapped, link, *model.boot);
+        const LinearRange linear = linear_range(image);
+        KernelMemory reader(memory, *tables, {&linear, 1});
+        auto marks = read_marks(reader, *model.boot, image.text.value() - model.boot->text);
+        if (!marks && marks.error().code == ErrorCode::kUnreachable)
+          return std::unexpected(marks.error());
+        if (marks && is_ours(*marks, model))
+          return prove(memory, *tables, image, *model.boot, model.file->machine(),
+                       *std::move(marks));
+        if (!stranger) stranger = {.image = image, .tables = tables, .marks = std::move(marks)};
+      }
+    }
+  }
+  if (stranger) return std::unexpected(describe_stranger(*stranger, memory, *model.file));
+  if (error) return std::unexpected(std::move(*error));
+  return fail(ErrorCode::kNotReady, "paging is on, but not as a Linux kernel sets it up");
 }
 
 }  // namespace
@@ -184,28 +220,12 @@ Result<KernelLocation> locate_kernel(PhysMemory& memory, const KernelModel& mode
   if (processor == nullptr)
     return fail(ErrorCode::kNotReady, "the guest's registers have not been read yet");
   if (registers.machine != model.file->machine())
-    return fail(ErrorCode::kMismatch, "the guest is {}, but kernel file {} is for {}",
-                to_string(registers.machine), model.file->path(), to_string(model.file->machine()));
+    return fail(ErrorCode::kMismatch, "the guest is {}, but {} is for {}",
+                to_string(registers.machine), model.file->title(),
+                to_string(model.file->machine()));
   if (!processor->paging_enabled(registers))
     return fail(ErrorCode::kNotReady, "paging is off: the guest has not entered its kernel yet");
-  std::optional<Error> error;
-  for (const auto& tables : processor->regimes(registers)) {
-    const auto images = processor->find_kernel_images(*tables, memory);
-    if (!images) {
-      keep_better(error, images.error());
-      continue;
-    }
-    for (const KernelImage& image : *images) {
-      for (const std::uint64_t link : model.boot->image_begins) {
-        auto location = locate_at(image, link, memory, *tables, model);
-        if (location) return location;
-        keep_better(error, std::move(location).error());
-      }
-    }
-  }
-  if (!error)
-    return fail(ErrorCode::kNotReady, "paging is on, but not as a Linux kernel sets it up");
-  return std::unexpected(std::move(*error));
+  return locate_in(processor->regimes(registers), *processor, memory, model);
 }
 
 bool is_still_there(PhysMemory& memory, const KernelModel& model, const KernelLocation& known,

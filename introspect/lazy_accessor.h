@@ -24,7 +24,7 @@ struct AccessorStatus {
   AccessorState state = AccessorState::kWaiting;
   std::uint64_t attempts = 0;
   std::optional<Error> last_error{};
-  std::optional<std::chrono::milliseconds> ready_after{};  ///< from the first attempt of this boot
+  std::optional<std::chrono::milliseconds> ready_after{};  ///< from the first look at this boot
 };
 
 /// So many failed attempts are worth a warning: at one each 250 ms, a guest that boots normally
@@ -47,13 +47,14 @@ class LazyAccessor {
   template <typename TryInit>
   bool attempt(TryInit&& try_init, Clock::time_point now = Clock::now()) {
     if (!wants_attempt()) return false;
-    if (status_.attempts++ == 0) started_ = now;
+    ++status_.attempts;
+    if (!started_) started_ = now;
     Result<T> result = std::forward<TryInit>(try_init)();
     if (result) {
       value_ = *std::move(result);
       status_.state = AccessorState::kReady;
       status_.last_error.reset();
-      status_.ready_after = std::chrono::duration_cast<std::chrono::milliseconds>(now - started_);
+      status_.ready_after = std::chrono::duration_cast<std::chrono::milliseconds>(now - *started_);
       return false;
     }
     const bool permanent = !is_transient(result.error().code);
@@ -65,8 +66,10 @@ class LazyAccessor {
   }
 
   /// Why no attempt can be made just now; not counted as one.
-  void wait_for(Error reason) {
-    if (wants_attempt()) status_.last_error = std::move(reason);
+  void wait_for(Error reason, Clock::time_point now = Clock::now()) {
+    if (!wants_attempt()) return;
+    if (!started_) started_ = now;
+    status_.last_error = std::move(reason);
   }
 
   /// Empties it: another boot begins.
@@ -74,12 +77,13 @@ class LazyAccessor {
     value_.reset();
     status_ = {};
     warned_ = false;
+    started_.reset();
   }
 
  private:
   std::optional<T> value_;
   AccessorStatus status_;
-  Clock::time_point started_{};
+  std::optional<Clock::time_point> started_;
   bool warned_ = false;
 };
 

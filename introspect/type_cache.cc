@@ -120,9 +120,10 @@ Result<TypeCache> TypeCache::open(const std::string& folder, const std::string& 
   if (::stat(kernel_file.c_str(), &info) != 0)
     return fail(ErrorCode::kSystem, "cannot read kernel file {}: {}", kernel_file, reason(errno));
   // A build id that was chosen by hand can stand for several kernels; their sizes tell them apart.
-  if (is_build_id(build_id))
-    return TypeCache(folder, fmt::format("{}/{}.btf", folder, build_id),
-                     checksum(fmt::format("{} {}", build_id, info.st_size)));
+  if (is_build_id(build_id)) {
+    const std::uint64_t key = checksum(fmt::format("{} {}", build_id, info.st_size));
+    return TypeCache(folder, fmt::format("{}/{}-{:08x}.btf", folder, build_id, key >> 32), key);
+  }
   std::error_code ignored;
   const auto absolute = std::filesystem::weakly_canonical(kernel_file, ignored);
   const std::uint64_t key =

@@ -1,6 +1,6 @@
 // TypeCache: BTF that was made from DWARF, kept on disk so that it is made once for each kernel.
 //
-// One file for each kernel, BUILDID.btf, or a name made from the kernel file's path, size and time
+// One file for each kernel file, BUILDID-KEY.btf, or a name made from the kernel file's path, size and time
 // when it has no build id. The bytes carry a header with the key and a checksum; a file that is
 // damaged, of another kernel or of another version of the conversion counts as absent, and is
 // replaced. Written under a temporary name and renamed, so that a reader finds all of it or none.

@@ -43,7 +43,7 @@ TEST_CASE("types are read from DWARF once and then from the cache, the same byte
   CHECK_FALSE(first.from_cache);
   CHECK_FALSE(first.cache_error.has_value());
   CHECK((first.btf == *btf_from_dwarf(fixture("dwarf.gcc5"))));
-  CHECK(fs::exists(fs::path(cache) / (std::string(kId) + ".btf")));
+  CHECK(fs::exists(only_file_in(cache)));
   CHECK(files_in(cache) == 1);
   const DwarfTypes second = types(cache);
   CHECK(second.from_cache);
@@ -69,7 +69,7 @@ TEST_CASE("the caller is told before DWARF is read, and not when the cache has t
 TEST_CASE("a damaged, truncated or foreign copy counts as none, and is replaced") {
   const TemporaryFolder folder;
   const DwarfTypes first = types(folder.path());
-  const fs::path path = fs::path(folder.path()) / (std::string(kId) + ".btf");
+  const fs::path path = only_file_in(folder.path());
   const Bytes good = file_bytes(path);
   for (std::size_t at = 0; at < good.size(); at += at < 64 ? 1 : 97) {
     Bytes bad = good;
@@ -122,7 +122,7 @@ TEST_CASE("a cache that cannot be written is told, and the types are there") {
   REQUIRE(found.cache_error.has_value());
   CHECK(found.cache_error->message.find(file) != std::string::npos);
   // A folder in the copy's place: it can be neither read nor replaced, and nothing is left behind.
-  const fs::path path = fs::path(folder.path()) / (std::string(kId) + ".btf");
+  const fs::path path = only_file_in(folder.path());
   fs::create_directory(path);
   CHECK(types(folder.path()).cache_error.has_value());
   CHECK(files_in(folder.path()) == 2);
