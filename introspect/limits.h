@@ -66,6 +66,9 @@ inline constexpr std::size_t kDiscoverySliceBytes = 1U << 20;
 inline constexpr std::size_t kMaxDiscoveryBytes = 96U << 20;
 /// Code of one function that is searched for the addresses it uses.
 inline constexpr std::size_t kMaxFunctionBytes = 4096;
+/// struct idr: 24 bytes, a few hundred with lock debugging. Each address that a function uses may
+/// be one.
+inline constexpr std::size_t kMaxIdrBytes = 1024;
 
 // --- kernel structures ---
 
