@@ -35,8 +35,8 @@ Result<std::shared_ptr<const Btf>> BtfCache::get(KernelMemory& memory, const Btf
     GS_ASSIGN(base, get(memory, model, view.pointer(Field::kBase), false));
   }
   GS_ASSIGN(Bytes bytes, memory.read_bytes(view.pointer(Field::kData), key.size));
-  GS_ASSIGN(Btf parsed, Btf::parse(std::move(bytes), fmt::format("BTF object {}", key.id),
-                                   base.get()));
+  GS_ASSIGN(Btf parsed,
+            Btf::parse(std::move(bytes), fmt::format("BTF object {}", key.id), base.get()));
   // What is split from other types borrows from them, so it keeps them alive.
   struct Held {
     std::shared_ptr<const Btf> base;

@@ -179,13 +179,13 @@ void keep_better(std::optional<Error>& kept, Error error) {
 
 Result<KernelLocation> locate_kernel(PhysMemory& memory, const KernelModel& model,
                                      const PagingRegisters& registers) {
-  if (!model.boot) return std::unexpected(model.boot.error());
   const Processor* processor = find_processor(registers.machine);
   if (processor == nullptr)
     return fail(ErrorCode::kNotReady, "the guest's registers have not been read yet");
   if (registers.machine != model.file->machine())
     return fail(ErrorCode::kMismatch, "the guest is {}, but kernel file {} is for {}",
                 to_string(registers.machine), model.file->path(), to_string(model.file->machine()));
+  if (!model.boot) return std::unexpected(model.boot.error());
   if (!processor->paging_enabled(registers))
     return fail(ErrorCode::kNotReady, "paging is off: the guest has not entered its kernel yet");
   std::optional<Error> error;
