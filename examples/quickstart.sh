@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# From nothing to answers in one command, on Debian 12: installs what is missing, builds guestscope, fetches a kernel with
-# its debug file, boots a small guest, and looks into it while it boots and after.
+# From nothing to answers in one command, on Debian 12: installs what is missing, builds guestscope, fetches a kernel,
+# boots a small guest, and looks into it while it boots and after. guestscope gets no file of the kernel: it finds
+# symbols and types in the guest's memory.
 #
 #   examples/quickstart.sh [--port PORT] [--ci] [--preset NAME]
 #
@@ -8,7 +9,7 @@
 #   --ci         do not wait at the end; the exit status says whether everything was answered (also: --once)
 #   --preset NAME  the CMake preset to build; default: release
 #
-# Ctrl-C ends it and leaves nothing running. The first run takes minutes (packages, a 300 MB download), the next seconds.
+# Ctrl-C ends it and leaves nothing running. The first run takes minutes (packages, the build), the next ones seconds.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -58,9 +59,8 @@ start() {  # LOG COMMAND…; the pid is in $!
   setpriv --pdeathsig TERM -- "$@" </dev/null >"$log" 2>&1 &
 }
 
-start_guestscope() {  # VMLINUX GDB_PORT
-  start "$work/guestscope.log" "$root/build/$preset/daemon/guestscope" --gdb "127.0.0.1:$2" --vmlinux "$1" \
-    --listen "127.0.0.1:$port"
+start_guestscope() {  # GDB_PORT
+  start "$work/guestscope.log" "$root/build/$preset/daemon/guestscope" --gdb "127.0.0.1:$1" --listen "127.0.0.1:$port"
   daemon_pid=$!
   for _ in {1..300}; do
     alive "$daemon_pid" guestscope "$work/guestscope.log"
@@ -112,7 +112,8 @@ show() {  # PATH JQ-FILTER: one real answer, shortened; null or false is a failu
 }
 
 show_answers() {
-  show /status '{guest: .guest.run_state, kernel: .kernel.release, kaslr_slide: .kernel.kaslr_slide, pauses}'
+  show /status '.kernel | {release, arch, symbols_from, types_from}'
+  show /status '{run_state: .guest.run_state, kaslr_slide: .kernel.kaslr_slide, pauses}'
   show '/maps?type=percpu_hash' '.maps[] | {id, name, key_size, value_size, max_entries}'
   show /maps/t_nested '.entries[0]'
   show '/maps/live_switches' '.entries[0].values'
@@ -138,7 +139,7 @@ main() {
       --port) port=${2:?--port needs a number}; taken=fails; shift ;;
       --ci | --once) wait_at_end='' ;;
       --preset) preset=${2:?--preset needs a name}; shift ;;
-      -h | --help) sed -n '2,11s/^# \{0,1\}//p' "$0"; return 0 ;;
+      -h | --help) sed -n '2,12s/^# \{0,1\}//p' "$0"; return 0 ;;
       *) printf 'quickstart: unknown option %s (try --help)\n' "$1" >&2; return 2 ;;
     esac
     shift
@@ -156,9 +157,9 @@ main() {
   say "guestscope"
   (cd "$root" && cmake --preset "$preset" >/dev/null && cmake --build --preset "$preset" --target guestscope)
   say "a kernel and a small guest"
-  local kernel vmlinuz vmlinux image gdb_port
-  kernel=$("$root/tests/guest/fetch_kernel.sh" --debug 6.1)
-  IFS=$'\t' read -r _ _ vmlinuz vmlinux _ <<<"$kernel"
+  local kernel vmlinuz image gdb_port
+  kernel=$("$root/tests/guest/fetch_kernel.sh" 6.1)
+  IFS=$'\t' read -r _ _ vmlinuz _ <<<"$kernel"
   image=$("$root/tests/guest/build_image.sh")
   echo "$vmlinuz"
 
@@ -167,7 +168,7 @@ main() {
   ((gdb_port != port)) || gdb_port=$(free_port $((port + 1)))
   work=$(mktemp -d -t guestscope.XXXXXX)
   say "guestscope starts on localhost:$port, then the guest boots"
-  start_guestscope "$vmlinux" "$gdb_port"
+  start_guestscope "$gdb_port"
   start_guest "$vmlinuz" "$image" "$gdb_port"
   watch_readiness
 

@@ -67,7 +67,7 @@ class BtfWriter {
     bool operator()(TypeId one, TypeId other) const;
   };
   struct TextHash : std::hash<std::string_view> {
-    using is_transparent = void;
+    using is_transparent = void;  // NOLINT(readability-identifier-naming): the library's name
   };
 
   Place append(const BtfRecord& record);

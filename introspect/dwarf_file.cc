@@ -158,7 +158,8 @@ Result<std::uint64_t> DwarfFile::check_sizes(Elf* elf) const {
     const std::string_view name = found == nullptr ? "" : found;
     if (!name.starts_with(".debug_") && !name.starts_with(".zdebug_")) continue;
     const std::uint64_t size = uncompressed_size(section, header, name);
-    if (size > kMaxDebugBytes || (total += size) > kMaxDebugBytes)
+    total += std::min(size, kMaxDebugBytes + 1);
+    if (total > kMaxDebugBytes)
       return fail(ErrorCode::kCorrupt, "kernel file {}: more than {} bytes of debug information",
                   path_, kMaxDebugBytes);
     if (name.ends_with("debug_abbrev")) abbreviation_bytes = std::max(abbreviation_bytes, size);
@@ -196,6 +197,7 @@ Result<void> DwarfFile::check_units(Dwarf* dwarf, std::uint64_t abbreviation_byt
   GS_CHECK(read_headers(dwarf, false, path_, units, unit_bytes_));
   GS_CHECK(read_headers(dwarf, true, path_, units, unit_bytes_));
   std::vector<std::uint64_t> tables;
+  tables.reserve(units.size());
   for (const Unit& unit : units) tables.push_back(unit.abbreviations);
   std::ranges::sort(tables);
   std::uint64_t cost = 0;

@@ -115,8 +115,9 @@ Shape DwarfShapes::aggregate(Dwarf_Die& type, Depth depth, unsigned level) {
 
 Shape DwarfShapes::enumeration(Dwarf_Die& type, Depth depth, unsigned level) {
   const DieFacts facts = reader_.facts(type);
-  Shape shape = name_shape(DW_TAG_enumeration_type, facts.name());
-  if (!facts.name().empty() && depth == Depth::kBehindPointer) return shape;
+  const std::string_view name = facts.name();
+  Shape shape = name_shape(DW_TAG_enumeration_type, name);
+  if (!name.empty() && depth == Depth::kBehindPointer) return shape;
   Dwarf_Die definition;
   if (reader_.follow(facts, DieFacts::kSignature, definition)) return of(definition, depth, level);
   shape = mix(shape, facts.number(DieFacts::kByteSize).value_or(0));

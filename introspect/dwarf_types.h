@@ -8,8 +8,8 @@
 // types that a function declares within itself, variables, functions, and units that are neither C
 // nor assembler (Rust).
 //
-// Threads: any; nothing is shared. Blocks: 2 seconds for a distribution's kernel, on one processor,
-// and 350 MB while it runs. Fails with one line that names the file; a hostile file costs time in
+// Threads: any; nothing is shared. Blocks: 3 seconds of one processor for a distribution's kernel,
+// with 300 MB while it runs. Fails with one line that names the file; a hostile file costs time in
 // proportion to its size.
 // Source of truth: DWARF 5, chapter 5; Documentation/bpf/btf.rst.
 #pragma once

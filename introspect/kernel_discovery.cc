@@ -133,7 +133,7 @@ void KernelDiscovery::look_for_symbols() {
     return;
   }
   functions_only_ = !found->has_data;
-  symbols_ = SymbolTable::from_kallsyms(*std::move(found), std::string(kOrigin));
+  symbols_ = SymbolTable::from_kallsyms(*std::move(found), "the symbol table in guest memory");
 }
 
 const Btf* KernelDiscovery::types() const {
@@ -146,9 +146,11 @@ void KernelDiscovery::digest() {
   if (stage_ == Stage::kIdentity) return use_pieces();
   if (read_.size() < next_search_ && !at_end_) return;
   next_search_ = read_.size() + read_.size() / kSearchGrowth + 1;
-  if (wants_types() && !types_) look_for_types();
   if (wants_symbols() && !symbols_) look_for_symbols();
-  const bool complete = (types_ || !wants_types()) && (symbols_ || !wants_symbols());
+  // What recovers symbols lies between the two tables.
+  const bool needs_types = wants_types() || functions_only_;
+  if (needs_types && !types_) look_for_types();
+  const bool complete = (types_ || !needs_types) && (symbols_ || !wants_symbols());
   if (!complete && !at_end_) return;
   stage_ = Stage::kIdentity;
   use_pieces();

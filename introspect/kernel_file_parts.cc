@@ -279,7 +279,7 @@ class Reader {
     }
     parts().symbols_from = "kallsyms";
     parts().has_link_addresses = image.address != 0;
-    parts().symbols = SymbolTable::from_kallsyms(*std::move(symbols), path_);
+    parts().symbols = SymbolTable::from_kallsyms(*std::move(symbols), "kernel file " + path_);
   }
 
   Result<void> check_parts() {

@@ -42,9 +42,9 @@ Result<SymbolTable> SymbolTable::parse(ByteSpan symtab, ByteSpan strtab,
   table.symtab_ = symtab;
   table.strtab_ = strtab;
   table.sections_ = std::move(sections);
-  table.file_ = std::move(file);
+  table.source_ = "kernel file " + file;
   if (symtab.size() % sizeof(WireSymbol) != 0 || symtab.size() / sizeof(WireSymbol) >= UINT32_MAX)
-    return fail(ErrorCode::kCorrupt, "{}: a symbol table of {} bytes", table.file_, symtab.size());
+    return fail(ErrorCode::kCorrupt, "{}: a symbol table of {} bytes", table.source_, symtab.size());
   const std::size_t entries = symtab.size() / sizeof(WireSymbol);
   table.index_ = NameIndex(entries);
   for (std::size_t entry = entries; entry-- > 0;) {
@@ -58,10 +58,10 @@ Result<SymbolTable> SymbolTable::parse(ByteSpan symtab, ByteSpan strtab,
   return table;
 }
 
-SymbolTable SymbolTable::from_kallsyms(Kallsyms found, std::string file) {
+SymbolTable SymbolTable::from_kallsyms(Kallsyms found, std::string source) {
   SymbolTable table;
   table.kallsyms_ = std::move(found);
-  table.file_ = std::move(file);
+  table.source_ = std::move(source);
   const auto& symbols = table.kallsyms_.symbols;
   table.index_ = NameIndex(symbols.size());
   table.size_ = symbols.size();
@@ -134,7 +134,7 @@ std::vector<Symbol> SymbolTable::find_all(std::string_view name) const {
 
 Result<std::uint64_t> SymbolTable::require(std::string_view name) const {
   if (const auto found = find(name)) return found->value;
-  return fail(ErrorCode::kUnsupported, "kernel file {} has no symbol {}", file_, name);
+  return fail(ErrorCode::kUnsupported, "{} has no symbol {}", source_, name);
 }
 
 std::optional<Symbol> SymbolTable::containing_in_kallsyms(std::uint64_t address) const {

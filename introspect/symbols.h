@@ -41,7 +41,7 @@ class SymbolTable {
   static Result<SymbolTable> parse(ByteSpan symtab, ByteSpan strtab,
                                    std::vector<std::string_view> sections, std::string file);
 
-  static SymbolTable from_kallsyms(Kallsyms found, std::string file);
+  static SymbolTable from_kallsyms(Kallsyms found, std::string source);
   /// One more symbol, global and of unknown size, that is known from elsewhere.
   void add(std::string name, std::uint64_t value);
 
@@ -50,7 +50,7 @@ class SymbolTable {
   std::optional<Symbol> find(std::string_view name) const;
   /// Every symbol of that name, in the file's order.
   std::vector<Symbol> find_all(std::string_view name) const;
-  /// The value of find(), or kUnsupported "kernel file FILE has no symbol NAME".
+  /// The value of find(), or kUnsupported "SOURCE has no symbol NAME".
   Result<std::uint64_t> require(std::string_view name) const;
   /// The function or object that contains the address; of aliases, a global one. In kallsyms a
   /// symbol reaches up to the next one. Looks at every symbol of an ELF file (about 0.2 ms): for a
@@ -77,7 +77,7 @@ class SymbolTable {
   ByteSpan symtab_;
   ByteSpan strtab_;
   std::vector<std::string_view> sections_;
-  std::string file_;
+  std::string source_;  // for messages
   NameIndex index_;
   std::size_t size_ = 0;
 };

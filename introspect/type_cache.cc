@@ -102,11 +102,14 @@ void put(Bytes& bytes, std::uint64_t value, unsigned size) {
 }  // namespace
 
 Result<std::string> default_type_cache_folder() {
-  // A relative path there is to be ignored: XDG base directory specification.
+  // A relative path there is to be ignored: XDG base directory specification. Nobody sets
+  // variables while this runs.
+  // NOLINTBEGIN(concurrency-mt-unsafe)
   if (const char* cache = std::getenv("XDG_CACHE_HOME"); cache != nullptr && cache[0] == '/')
     return std::string(cache) + "/guestscope/types";
   if (const char* home = std::getenv("HOME"); home != nullptr && home[0] == '/')
     return std::string(home) + "/.cache/guestscope/types";
+  // NOLINTEND(concurrency-mt-unsafe)
   return fail(ErrorCode::kNotFound,
               "no folder to keep types in: neither XDG_CACHE_HOME nor HOME is set");
 }

@@ -61,6 +61,12 @@ def kernel(name):
     return fields._replace(vmlinux=None) if fields.vmlinux == "-" else fields
 
 
+def kernel_file(of):
+    """The file that the daemon is given of a kernel, by $GUESTSCOPE_KERNEL_FILE: "vmlinux" (where it was fetched), "vmlinuz", "none"."""
+    which = os.environ.get("GUESTSCOPE_KERNEL_FILE", "vmlinux")
+    return {"vmlinux": of.vmlinux or of.vmlinuz, "vmlinuz": of.vmlinuz, "none": ""}[which]
+
+
 @functools.lru_cache(maxsize=None)
 def image(arch="amd64"):
     """The guest's initramfs, built when needed."""
@@ -401,18 +407,19 @@ class Answer:
 
 
 class Daemon:
-    """The daemon under test, on a free loopback port."""
+    """The daemon under test, on a free loopback port. vmlinux is the kernel file: "" for none, None for what kernel_file() says."""
 
     def __init__(self, guest=None, *options, gdb=None, vmlinux=None, port=None):
         self.binary = binary()
         if self.binary is None:
             raise HarnessError("guestscope is not built")
         self.port = port or free_port()
-        kernel_file = guest.kernel if guest else kernel("6.1")
-        vmlinux = vmlinux or kernel_file.vmlinux or kernel_file.vmlinuz
+        if vmlinux is None:
+            vmlinux = kernel_file(guest.kernel if guest else kernel("6.1"))
+        file = ["--vmlinux", vmlinux] if vmlinux else []
         self.log = tempfile.TemporaryFile()
         self.process = Process(
-            [self.binary, "--gdb", gdb or guest.gdb, "--vmlinux", vmlinux, "--listen", f"127.0.0.1:{self.port}", *options],
+            [self.binary, "--gdb", gdb or guest.gdb, *file, "--listen", f"127.0.0.1:{self.port}", *options],
             stdout=subprocess.DEVNULL, stderr=self.log)
 
     def __enter__(self):
@@ -490,7 +497,8 @@ class Daemon:
 
 def once(guest, path, *options, gdb=None, vmlinux=None, timeout=120):
     """guestscope --once PATH: (exit status, stdout, stderr)."""
+    file = kernel_file(guest.kernel) if vmlinux is None else vmlinux
     done = subprocess.run(
-        [binary(), "--gdb", gdb or guest.gdb, "--vmlinux", vmlinux or guest.kernel.vmlinux or guest.kernel.vmlinuz, "--once", path, *options],
+        [binary(), "--gdb", gdb or guest.gdb, *(["--vmlinux", file] if file else []), "--once", path, *options],
         stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, preexec_fn=_die_with_parent, check=False)
     return done.returncode, done.stdout.decode(), done.stderr.decode(errors="replace")

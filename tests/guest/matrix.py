@@ -3,7 +3,7 @@
     matrix.py --table               the tables of docs/kernel-support.md
     matrix.py --check FILE          fails when FILE's tables are others
     matrix.py --kernels [--all]     the kernels for fetch_kernel.sh, NAME [OPTION]: those of tests/run.sh, or all
-    matrix.py --tests               of each of those that tests/run.sh runs, the test modules
+    matrix.py --tests               of each of those that tests/run.sh runs: kernel, kernel file, QEMU, test modules
     matrix.py --run FILE [WORD…]    runs all rows, or those whose names have one of the words; results go to FILE as JSON
 
 A row of KERNELS is all of test_maps, test_progs and test_runqueues on that kernel; a row of MACHINES the quick comparison of
@@ -24,23 +24,25 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 
-# Architectures whose guests the daemon can look into. Rows of others only boot their guest.
-ANSWERED = {"amd64"}
-
-KernelRow = collections.namedtuple("KernelRow", "name what always")
+# always: the kernel file (see FILES) and the QEMU ("" for the installed one, else fetch_qemu.sh's suite) of tests/run.sh; None: --matrix only.
+# files: what --matrix gives the daemon.
+KernelRow = collections.namedtuple("KernelRow", "name what files always")
+FILES = {"vmlinux": "`vmlinux`", "vmlinuz": "`vmlinuz`", "none": "no file"}
+BOTH = ("none", "vmlinuz")
+ALL = ("none", "vmlinuz", "vmlinux")
 KERNELS = [
-    KernelRow("5.10", "x86-64", True),
-    KernelRow("6.1", "x86-64", True),
-    KernelRow("6.12", "x86-64", True),
-    KernelRow("7.2", "x86-64, with `sched_ext`", True),
-    KernelRow("6.1-rt", "x86-64, `PREEMPT_RT`, all drivers", False),
-    KernelRow("6.12-rt", "x86-64, `PREEMPT_RT`, all drivers", False),
-    KernelRow("6.12-generic", "x86-64, all drivers", False),
-    KernelRow("arm64/5.10", "arm64", False),
-    KernelRow("arm64/6.1", "arm64, without data symbols in kallsyms", False),
-    KernelRow("arm64/6.12", "arm64, addresses of 52 bits", True),
-    KernelRow("arm64/6.12-16k", "arm64, pages of 16 KB", False),
-    KernelRow("arm64/7.2", "arm64, addresses of 52 bits", False),
+    KernelRow("5.10", "x86-64", ALL, ("none", "")),
+    KernelRow("6.1", "x86-64", ALL, ("vmlinux", "")),
+    KernelRow("6.12", "x86-64", ALL, ("vmlinuz", "")),
+    KernelRow("7.2", "x86-64, with `sched_ext`", ALL, ("none", "trixie")),
+    KernelRow("6.1-rt", "x86-64, `PREEMPT_RT`, all drivers", BOTH, None),
+    KernelRow("6.12-rt", "x86-64, `PREEMPT_RT`, all drivers", BOTH, None),
+    KernelRow("6.12-generic", "x86-64, all drivers", BOTH, None),
+    KernelRow("arm64/5.10", "arm64", BOTH, None),
+    KernelRow("arm64/6.1", "arm64, only functions in kallsyms", BOTH, None),
+    KernelRow("arm64/6.12", "arm64, addresses of 52 bits", ALL, ("none", "")),
+    KernelRow("arm64/6.12-16k", "arm64, pages of 16 KB", BOTH, None),
+    KernelRow("arm64/7.2", "arm64, addresses of 52 bits", BOTH, None),
 ]
 
 # options are Guest's; an empty kernel means GUESTSCOPE_KERNEL.
@@ -51,8 +53,8 @@ def _x86(name, how, options, always=True):
     return MachineRow(name, how, options, "", always)
 
 
-def _arm64(name, how, options, kernel="arm64/6.12"):
-    return MachineRow(f"arm64: {name}", how, options, kernel, False)
+def _arm64(name, how, options, kernel="arm64/6.12", always=False):
+    return MachineRow(f"arm64: {name}", how, options, kernel, always)
 
 
 def _numa(cpus_of_nodes, megabytes):
@@ -63,7 +65,7 @@ def _numa(cpus_of_nodes, megabytes):
 
 
 MACHINES = [
-    _x86("one CPU", "`-smp 1`", {"cpus": 1}),
+    _x86("one CPU", "`-smp 1`", {"cpus": 1}, always=False),
     _x86("three CPUs", "`-smp 3`", {"cpus": 3}, always=False),
     _x86("four CPUs", "`-smp 4`", {"cpus": 4}),
     _x86("eight CPUs", "`-smp 8`", {"cpus": 8}, always=False),
@@ -82,8 +84,8 @@ MACHINES = [
     _x86("two NUMA nodes", "two memory back ends", {"memory": "1G", "cpus": 2, "qemu": _numa(("0", "1"), 512)}),
     _x86("the older chip set", "`-machine pc`", {"qemu": ["-machine", "pc"]}, always=False),
     _x86("stub on a Unix socket", "`-chardev socket … -gdb chardev:…`", {"gdb": "unix"}),
-    _x86("single-threaded emulation", "`-accel tcg,thread=single`", {"accel": "tcg,thread=single"}),
-    _arm64("Cortex-A57", "`-cpu cortex-a57`", {"cpu": "cortex-a57"}),
+    _x86("single-threaded emulation", "`-accel tcg,thread=single`", {"accel": "tcg,thread=single"}, always=False),
+    _arm64("Cortex-A57", "`-cpu cortex-a57`", {"cpu": "cortex-a57"}, always=True),
     _arm64("Neoverse N1", "`-cpu neoverse-n1`", {"cpu": "neoverse-n1"}),
     # Of the processors above, the Cortex-A57 has no pages of 16 KB.
     _arm64("pages of 16 KB on a Neoverse N1", "`-cpu neoverse-n1`", {"cpu": "neoverse-n1"}, "arm64/6.12-16k"),
@@ -105,13 +107,7 @@ def architecture(kernel):
     return "arm64" if kernel.startswith("arm64/") else "amd64"
 
 
-def answered(kernel):
-    return architecture(kernel) in ANSWERED
-
-
-def modules(row):
-    """The test modules for a row of KERNELS."""
-    return ("test_maps", "test_progs", "test_runqueues") if answered(row.name) else ("test_boot",)
+MODULES = ("test_maps", "test_progs", "test_runqueues")
 
 
 def method(machine):
@@ -121,16 +117,16 @@ def method(machine):
 
 def tables():
     """The tables of the documentation, as Markdown."""
-    def when(row):
-        return "always" if row.always else "with `--matrix`"
+    def always(row):
+        if not row.always:
+            return ""
+        file, qemu = row.always
+        return FILES[file] + (f", QEMU of {qemu}" if qemu else "")
 
-    def what(kernel, answers):
-        return answers if answered(kernel) else "boots (the guest alone)"
-
-    lines = ["| kernel | | what | when |", "| --- | --- | --- | --- |"]
-    lines += [f"| {row.name} | {row.what} | {what(row.name, 'every map, program and run queue')} | {when(row)} |" for row in KERNELS]
-    lines += ["", "| machine | how | what | when |", "| --- | --- | --- | --- |"]
-    lines += [f"| {row.name} | {row.how} | {what(row.kernel, 'quick comparison')} | {when(row)} |" for row in MACHINES]
+    lines = ["| kernel | | always tested with | with `--matrix` |", "| --- | --- | --- | --- |"]
+    lines += [f"| {row.name} | {row.what} | {always(row)} | {', '.join(FILES[file] for file in row.files)} |" for row in KERNELS]
+    lines += ["", "| machine | how | when |", "| --- | --- | --- |"]
+    lines += [f"| {row.name} | {row.how} | {'always' if row.always else 'with `--matrix`'} |" for row in MACHINES]
     return "\n".join(lines)
 
 
@@ -148,9 +144,10 @@ def check(path):
     return None
 
 
-def harness(kernel, *tests):
+def harness(kernel, file, *tests):
     """Runs tests on a kernel: (passed, failed or skipped; the end of what they said)."""
-    done = subprocess.run([sys.executable, "-B", HERE / "harness.py", *tests], env={**os.environ, "GUESTSCOPE_KERNEL": kernel, "GUESTSCOPE_MATRIX": "all"},
+    environment = {**os.environ, "GUESTSCOPE_KERNEL": kernel, "GUESTSCOPE_MATRIX": "all", "GUESTSCOPE_KERNEL_FILE": file}
+    done = subprocess.run([sys.executable, "-B", HERE / "harness.py", *tests], env=environment,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", check=False)
     return {0: "passed", 77: "skipped"}.get(done.returncode, "failed"), done.stdout[-4000:]
 
@@ -164,19 +161,19 @@ def release(kernel):
 
 def run(path, words):
     """Runs the rows; gives the exit status. The file has the results so far after every row."""
-    rows = [(row.name, row.name, modules(row)) for row in KERNELS]
-    rows += [(row.name, row.kernel or "6.1", (f"test_variants.Variants.{method(row)}",)) for row in MACHINES]
+    rows = [(f"{row.name}, {file}", row.name, file, MODULES) for row in KERNELS for file in row.files]
+    rows += [(row.name, row.kernel or "6.1", "none", (f"test_variants.Variants.{method(row)}",)) for row in MACHINES]
     results = []
-    for name, kernel, tests in rows:
+    for name, kernel, file, tests in rows:
         if words and not any(word in name for word in words):
             continue
         begun = time.monotonic()
-        result, output = harness(kernel, *tests)
+        result, output = harness(kernel, file, *tests)
         seconds = round(time.monotonic() - begun, 1)
         print(f"{result:8} {seconds:6} s  {name}", flush=True)
         if result == "failed":
             print(output, flush=True)
-        results.append({"row": name, "kernel": release(kernel), "answers": answered(kernel), "result": result, "seconds": seconds,
+        results.append({"row": name, "kernel": release(kernel), "file": file, "result": result, "seconds": seconds,
                         "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")})
         pathlib.Path(path).write_text(json.dumps({"results": results}, indent=1) + "\n", encoding="utf-8")
     counts = collections.Counter(entry["result"] for entry in results)
@@ -198,10 +195,15 @@ def main():
     if arguments.table:
         print(tables())
     elif arguments.kernels:
-        # The daemon needs the debug file still.
-        print("\n".join(row.name + (" --debug" if answered(row.name) else "") for row in KERNELS if row.always or arguments.all))
+        for row in KERNELS:
+            files = row.files if arguments.all else row.always[:1] if row.always else ()
+            if files:
+                print(row.name + (" --debug" if "vmlinux" in files else ""))
     elif arguments.tests:
-        print("\n".join(" ".join((row.name, *modules(row))) for row in KERNELS if row.always))
+        for row in KERNELS:
+            if row.always:
+                file, qemu = row.always
+                print(row.name, file, qemu or "-", *MODULES)
     elif arguments.check:
         problem = check(arguments.check)
         if problem:

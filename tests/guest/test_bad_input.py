@@ -162,20 +162,6 @@ class Arguments(LiveTest):
         for option in ("--help", "--version"):
             self.assertEqual(run_daemon(option)[0], 0)
 
-    def test_kernel_files_of_no_use(self):
-        good = kernel(SERIES).vmlinux
-        address = f"127.0.0.1:{free_port()}"
-        with tempfile.TemporaryDirectory() as folder:
-            folder = pathlib.Path(folder)
-            (folder / "empty").write_bytes(b"")
-            (folder / "text").write_text("not a kernel\n" * 100)
-            with open(good, "rb") as whole:
-                (folder / "truncated").write_bytes(whole.read(50 << 20))
-            subprocess.run(["strip", "-o", folder / "stripped", good], check=True, capture_output=True)
-            for name in ("missing", "empty", "text", "truncated", "stripped", "."):
-                with self.subTest(file=name):
-                    self.assert_refused((1, 2), [], "--gdb", address, "--vmlinux", folder / name)
-
     def test_a_port_in_use(self):
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]

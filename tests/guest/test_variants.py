@@ -18,11 +18,7 @@ class Variants(LiveTest):
         if file is None:
             self.skipTest(f"kernel {name} is not in the cache: run tests/guest/fetch_kernel.sh {name}")
         with Guest(file, **row.options) as guest:
-            if matrix.answered(name):
-                self.compare(guest, row.options)
-            else:
-                guest.wait_ready()
-                self.assertEqual(guest.run("uname -r").strip(), file.release)
+            self.compare(guest, row.options)
 
     def compare(self, guest, options):
         with Daemon(guest) as daemon:
