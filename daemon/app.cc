@@ -31,6 +31,10 @@ Result<std::shared_ptr<const KernelModel>> open_model(const std::string& path) {
     spdlog::info("reading the types from the DWARF of {}, once: about {} s", slow, time.count());
   }};
   GS_ASSIGN(auto file, KernelFile::open(path, how));
+  if (file->machine() == Machine::kOther)
+    return fail(ErrorCode::kUnsupported,
+                "kernel file {} is for another processor; guestscope understands x86-64 and arm64",
+                path);
   for (const std::string& remark : file->remarks()) spdlog::info("{}", remark);
   for (const auto& missing : {file->missing_symbols(), file->missing_types()})
     if (missing)

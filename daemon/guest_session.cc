@@ -237,9 +237,7 @@ Result<void> GuestSession::take(const std::shared_ptr<Job>& job) {
 /// runs.
 void GuestSession::digest() {
   const auto began = last_attempt_;
-  const bool was_discovering = kernel_.discovering();
-  kernel_.digest();
-  if (was_discovering && !kernel_.discovering()) {
+  if (kernel_.digest()) {
     const auto file = kernel_.summary().file;
     spdlog::info("guest {}: Linux {}, symbols: {}, types: {}", config_.name, file->release(),
                  file->symbols_from(), file->types_from());

@@ -3,7 +3,8 @@
 //
 // An object is known by its id and size: ids are never used twice in one boot, so clear() at a
 // reboot is all that is needed to stay right. A map of kernel types names the kernel's own BTF,
-// which is the kernel file's.
+// which is the kernel file's: unless its types were made from something else (DWARF), whose ids say
+// nothing about the guest's; the guest's own are then read like any other object.
 //
 // Threads: one; the Btf objects handed out are immutable and may outlive the cache.
 #pragma once
@@ -36,6 +37,9 @@ class BtfCache {
     std::uint64_t size = 0;
     auto operator<=>(const Key&) const = default;
   };
+
+  Result<std::shared_ptr<const Btf>> get(KernelMemory& memory, const BtfObjectModel& model,
+                                         GuestVirt object, bool may_be_split);
 
   std::shared_ptr<const KernelFile> kernel_;
   std::map<Key, std::shared_ptr<const Btf>> cached_;

@@ -47,6 +47,10 @@ std::optional<KernelImage> find_image(PhysMemory& memory, const PagingRegisters&
   return std::nullopt;
 }
 
+bool is_same_place(const std::optional<KernelImage>& a, const KernelImage& b) {
+  return a && a->text_base == b.text_base && a->phys == b.phys && a->data_base == b.data_base;
+}
+
 bool is_mismatch(const AccessorStatus& status) {
   return status.last_error && status.last_error->code == ErrorCode::kMismatch;
 }
@@ -73,10 +77,32 @@ void GuestKernel::start_over() {
   model_.reset();
   model_proven_ = false;
   found_in_.reset();
+  found_id_.clear();
   if (given_ && given_->file->is_complete())
     use_model(given_);
   else
     discovery_.emplace(given_ ? given_->file : nullptr);
+}
+
+/// What was found in the guest belongs to the kernel that ran then: it is sought again. False when
+/// the same has been found before and has never been right: it would not be the next time.
+bool GuestKernel::search_again() {
+  if (model_ == given_) return false;
+  std::string found = model_->file->release() + " " + found_id_;
+  if (!model_proven_ && refuted_ == found) return false;
+  if (model_proven_)
+    refuted_.reset();
+  else
+    refuted_ = std::move(found);
+  reset_accessors();
+  start_over();
+  return true;
+}
+
+/// The file is the guest's, but what it lacked was found in another kernel, before a reboot.
+bool GuestKernel::is_foreign() const {
+  const std::string& id = model_->file->build_id();
+  return model_ != given_ && !found_id_.empty() && !id.empty() && found_id_ != id;
 }
 
 void GuestKernel::use_model(std::shared_ptr<const KernelModel> model) {
@@ -98,7 +124,9 @@ bool GuestKernel::wants_attempt() const {
   return maps_.wants_attempt() || progs_.wants_attempt() || per_cpu_.wants_attempt();
 }
 
-bool GuestKernel::waits_for_reboot() const { return mismatched() || (found_in_ && !model_->boot); }
+bool GuestKernel::waits_for_reboot() const {
+  return mismatched() || (found_in_ && !model_->file->is_complete());
+}
 
 bool GuestKernel::mismatched() const {
   return is_mismatch(maps_.status()) || is_mismatch(progs_.status()) ||
@@ -116,7 +144,11 @@ void GuestKernel::reset_accessors() {
   boot_stage_.reset();
 }
 
-void GuestKernel::forget() { reset_accessors(); }
+void GuestKernel::forget() {
+  reset_accessors();
+  // Half of what was sought may have been another guest's.
+  if (!model_ || !model_->file->is_complete()) start_over();
+}
 
 bool GuestKernel::same_boot(PhysMemory& memory, const OtherRegisters& others) {
   const KernelLocation* known = location();
@@ -140,21 +172,18 @@ void GuestKernel::refresh(PhysMemory& memory, const OtherRegisters& others) {
     if (mismatched() && model_ != given_) start_over();
     reset_accessors();
   }
-  // What was found in the guest belongs to the kernel that ran then.
-  if (mismatched() && !given_ && model_proven_) {
-    reset_accessors();
-    start_over();
-  }
+  if (mismatched() && !given_) search_again();
   if (discovery_) return discover(memory);
-  if (found_in_ && !model_->boot && find_image(cache, registers_.load()) != found_in_) {
+  if (found_in_ && !model_->boot &&
+      !is_same_place(find_image(cache, registers_.load()), *found_in_)) {
     reset_accessors();
     start_over();
     return;
   }
-  attempt_accessors(cache);
+  if (!attempt_accessors(cache)) return;
 
   const KernelLocation* now = location();
-  if (now == nullptr) return;
+  if (now == nullptr || (is_foreign() && search_again())) return;
   model_proven_ = true;
   if (!last_boot_ || !now->same_boot(*last_boot_)) {
     ++boots_;
@@ -173,16 +202,19 @@ void GuestKernel::discover(PhysMemory& memory) {
   per_cpu_.wait_for(reason);
 }
 
-void GuestKernel::digest() {
-  if (!discovery_) return;
+bool GuestKernel::digest() {
+  if (!discovery_) return false;
   discovery_->digest();
-  if (!discovery_->done()) return;
+  if (!discovery_->done()) return false;
   const KernelImage image = discovery_->image();
+  found_id_ = discovery_->build_id();
   use_model(KernelModel::bind(discovery_->take()));
   found_in_ = image;
+  return true;
 }
 
-void GuestKernel::attempt_accessors(PhysMemory& memory) {
+/// False when it turns out that what was found in the guest has to be sought again.
+bool GuestKernel::attempt_accessors(PhysMemory& memory) {
   const auto attempt = [&](auto& accessor, std::string_view name, auto try_init) {
     if (accessor.attempt([&] { return try_init(memory, *model_, registers_); }))
       warn_(name, accessor.status());
@@ -191,8 +223,11 @@ void GuestKernel::attempt_accessors(PhysMemory& memory) {
   attempt(progs_, "progs", try_init_prog_accessor);
   attempt(per_cpu_, "per_cpu_offsets", try_init_per_cpu_offsets);
   // With no types, say, nothing can be read, but which kernel runs can still be told.
-  if (location() != nullptr || wants_attempt() || mismatched()) return;
-  if (auto found = locate_kernel(memory, *model_, registers_.load())) located_ = *std::move(found);
+  if (location() != nullptr || wants_attempt() || mismatched()) return true;
+  auto found = locate_kernel(memory, *model_, registers_.load());
+  if (found) located_ = *std::move(found);
+  // Another kernel may have what that one lacked.
+  return found || found.error().code != ErrorCode::kMismatch || !search_again();
 }
 
 void GuestKernel::read_live(PhysMemory& memory) {

@@ -59,14 +59,15 @@ class GuestKernel {
   using OtherRegisters = std::function<std::vector<PagingRegisters>()>;
   void refresh(PhysMemory& memory, const OtherRegisters& others = {});
   /// The half of refresh() that needs no guest: searching and parsing what it has read. To be
-  /// called after each refresh(), once the guest runs again.
-  void digest();
+  /// called after each refresh(), once the guest runs again. True when all has been found that
+  /// there is: the next refresh() may come at once.
+  bool digest();
   /// Symbols or types are being sought in guest memory: the next refresh() may come at once.
   bool discovering() const { return discovery_ && discovery_->started(); }
   /// True while some accessor may still become ready by trying again.
   bool wants_attempt() const;
   /// Nothing can come of trying before the guest reboots: it runs another kernel than the file's,
-  /// or one without symbols.
+  /// or one in whose memory symbols or types were sought in vain.
   bool waits_for_reboot() const;
   bool ready() const;
   /// Forgets the boot: the connection was lost, and with it the certainty that it is still the same
@@ -89,9 +90,11 @@ class GuestKernel {
   void reset_accessors();
   bool mismatched() const;
   void start_over();
+  bool search_again();
+  bool is_foreign() const;
   void discover(PhysMemory& memory);
   void use_model(std::shared_ptr<const KernelModel> model);
-  void attempt_accessors(PhysMemory& memory);
+  bool attempt_accessors(PhysMemory& memory);
   void read_live(PhysMemory& memory);
   const KernelLocation* location() const;
 
@@ -100,6 +103,8 @@ class GuestKernel {
   bool model_proven_ = false;                 // it has been the guest's kernel
   std::optional<KernelDiscovery> discovery_;  // while something is missing
   std::optional<KernelImage> found_in_;       // where it was found
+  std::string found_id_;                      // the build id there, if it is known
+  std::optional<std::string> refuted_;        // what was found, and was never the guest's kernel
   Warn warn_;
   PagingRegisterCell registers_;
   LazyAccessor<MapAccessor> maps_;

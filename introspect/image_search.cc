@@ -81,7 +81,11 @@ std::optional<Btf> find_types_in_image(ByteSpan image, const std::string& name) 
   });
   std::ranges::sort(candidates, larger);
   if (candidates.size() > kMaxBtfCandidates) candidates.resize(kMaxBtfCandidates);
+  // Pieces of an image do not overlap; what is made to is not parsed over and over.
+  std::size_t left = kMaxBtfOverlap * image.size();
   for (const Candidate& candidate : candidates) {
+    if (candidate.size > left) continue;
+    left -= candidate.size;
     const ByteSpan bytes = image.subspan(candidate.at, candidate.size);
     // Borrowed at first: most of what looks like BTF is none, and need not be copied.
     const auto tried = Btf::parse(bytes, name);
@@ -91,13 +95,13 @@ std::optional<Btf> find_types_in_image(ByteSpan image, const std::string& name) 
   return std::nullopt;
 }
 
-std::string find_build_id_in_image(ByteSpan image) {
+std::optional<BuildIdNote> find_build_id_note(ByteSpan image) {
   std::vector<std::pair<std::size_t, std::size_t>> inner;  // ELF files: where they begin and end
   for_each_place(image, kElfStart, [&](std::size_t at) {
     if (const std::size_t end = elf_end_at(image, at); end > at) inner.emplace_back(at, end);
     return inner.size() < kMaxInnerElfFiles;
   });
-  std::string found;
+  std::optional<BuildIdNote> found;
   bool ambiguous = false;
   for_each_place(image, kNoteName, [&](std::size_t name_at) {
     if (name_at < kBeforeNoteName) return true;
@@ -106,11 +110,18 @@ std::string find_build_id_in_image(ByteSpan image) {
     if (std::ranges::any_of(inner, covers)) return true;
     const ByteSpan note = image.subspan(at, std::min(image.size() - at, kMaxBuildIdNoteBytes));
     const std::string id = find_build_id(note);
-    ambiguous = ambiguous || (!found.empty() && !id.empty() && id != found);
-    if (!id.empty()) found = id;
+    ambiguous = found && !id.empty() && id != found->build_id;
+    if (!id.empty() && !found)
+      found = {
+          .at = at, .size = kBeforeNoteName + kNoteName.size() + id.size() / 2, .build_id = id};
     return !ambiguous;
   });
-  return ambiguous ? std::string() : found;
+  return ambiguous ? std::nullopt : found;
+}
+
+std::string find_build_id_in_image(ByteSpan image) {
+  const auto note = find_build_id_note(image);
+  return note ? note->build_id : std::string();
 }
 
 std::string release_in(std::string_view banner) {

@@ -16,8 +16,15 @@ namespace guestscope {
 /// Programs that the kernel carries have BTF too. Owns a copy of the bytes.
 std::optional<Btf> find_types_in_image(ByteSpan image, const std::string& name);
 
-/// Lower-case hex; empty when there is none, or several that differ. Those of ELF files that the
-/// image contains (vDSO) do not count.
+struct BuildIdNote {
+  std::size_t at = 0;  ///< offset in the image
+  std::size_t size = 0;
+  std::string build_id;  ///< lower-case hex
+};
+/// Nothing when there is none, or several that differ. Those of ELF files that the image contains
+/// (vDSO) do not count.
+std::optional<BuildIdNote> find_build_id_note(ByteSpan image);
+/// The same; empty for nothing.
 std::string find_build_id_in_image(ByteSpan image);
 
 /// "Linux version 6.1.0-56-cloud-amd64 (debian-kernel@…" -> the third word; else empty.

@@ -12,6 +12,14 @@ namespace guestscope {
 namespace {
 
 constexpr std::string_view kOrigin = "the kernel found in guest memory";
+// Looking through everything at each slice would be quadratic: only when so much more has come in.
+constexpr std::size_t kSearchGrowth = 8;  // an eighth
+constexpr std::size_t kSampleBytes = 4096;
+
+/// Nothing can be read there; other errors are the connection's or the clock's.
+bool has_no_memory(const Error& error) {
+  return error.code == ErrorCode::kNotRam || error.code == ErrorCode::kNotMapped;
+}
 
 std::string_view as_text(ByteSpan bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
@@ -37,6 +45,7 @@ void KernelDiscovery::restart(const KernelImage& image, Machine machine) {
 }
 
 Result<void> KernelDiscovery::read_slice(PhysMemory& memory, const PagingRegisters& registers) {
+  const bool was_out_of_sight = std::exchange(out_of_sight_, true);
   const Processor* processor = find_processor(registers.machine);
   if (processor == nullptr || !processor->paging_enabled(registers))
     return fail(ErrorCode::kNotReady, "paging is off: the guest has not entered its kernel yet");
@@ -52,12 +61,32 @@ Result<void> KernelDiscovery::read_slice(PhysMemory& memory, const PagingRegiste
   }
   if (!image && error) return std::unexpected(std::move(*error));
   if (!image) return fail(ErrorCode::kNotReady, "these page tables map no kernel image");
-  if (image->text_base != image_.text_base || image->phys != image_.phys)
-    restart(*image, registers.machine);
+  const bool moved = image->text_base != image_.text_base || image->phys != image_.phys;
+  if (moved || (was_out_of_sight && !is_unchanged(memory))) restart(*image, registers.machine);
+  out_of_sight_ = false;
   image_.size = image->size;
   if (stage_ == Stage::kTables) read_tables(memory);
   if (stage_ == Stage::kIdentity) read_pieces(memory);
   return {};
+}
+
+/// A page of every slice is as it was. What the kernel itself changes it changes while it boots, so
+/// that reading comes to an end however often the image is out of sight.
+bool KernelDiscovery::is_unchanged(PhysMemory& memory) const {
+  std::vector<PhysRead> reads;
+  Bytes now((read_.size() / kDiscoverySliceBytes + 1) * kSampleBytes);
+  for (std::size_t at = 0; at < read_.size(); at += kDiscoverySliceBytes)
+    reads.push_back(
+        {.address = image_.phys.wrapping_add(begin_.value() - image_.text_base.value() + at),
+         .into = std::span(now).subspan(reads.size() * kSampleBytes,
+                                        std::min(kSampleBytes, read_.size() - at))});
+  memory.read(reads);
+  for (std::size_t i = 0; i < reads.size(); ++i)
+    if (reads[i].error ||
+        !std::ranges::equal(
+            reads[i].into, ByteSpan(read_).subspan(i * kDiscoverySliceBytes, reads[i].into.size())))
+      return false;
+  return true;
 }
 
 Result<Bytes> KernelDiscovery::read_range(PhysMemory& memory, std::uint64_t begin,
@@ -77,17 +106,18 @@ Result<Bytes> KernelDiscovery::read_range(PhysMemory& memory, std::uint64_t begi
 
 void KernelDiscovery::read_tables(PhysMemory& memory) {
   const std::uint64_t from = begin_.value() + read_.size();
-  const std::uint64_t end = image_.text_base.value() + image_.size;
+  // The image may have become smaller: what the kernel frees is unmapped.
+  const std::uint64_t done = std::min(from - image_.text_base.value(), image_.size);
   const std::size_t room = kMaxDiscoveryBytes - std::min(kMaxDiscoveryBytes, read_.size());
-  const std::size_t size = std::min<std::uint64_t>({end - from, room, kDiscoverySliceBytes});
+  const std::size_t size =
+      std::min<std::uint64_t>({image_.size - done, room, kDiscoverySliceBytes});
   if (size == 0) {
     at_end_ = true;
     return;
   }
   const auto slice = read_range(memory, from, size);
   if (slice) read_.insert(read_.end(), slice->begin(), slice->end());
-  // A lost connection shows when the guest is let go; anything else is the end of the image.
-  if (!slice && slice.error().code != ErrorCode::kUnreachable) at_end_ = true;
+  if (!slice && has_no_memory(slice.error())) at_end_ = true;
 }
 
 void KernelDiscovery::look_for_types() {
@@ -106,9 +136,16 @@ void KernelDiscovery::look_for_symbols() {
   symbols_ = SymbolTable::from_kallsyms(*std::move(found), "the symbol table in guest memory");
 }
 
+const Btf* KernelDiscovery::types() const {
+  if (types_) return &*types_;
+  return wants_types() ? nullptr : &file_->btf();
+}
+
 void KernelDiscovery::digest() {
   if (image_.size == 0 || done()) return;
   if (stage_ == Stage::kIdentity) return use_pieces();
+  if (read_.size() < next_search_ && !at_end_) return;
+  next_search_ = read_.size() + read_.size() / kSearchGrowth + 1;
   if (wants_symbols() && !symbols_) look_for_symbols();
   // What recovers symbols lies between the two tables.
   const bool needs_types = wants_types() || functions_only_;
@@ -123,6 +160,7 @@ void KernelDiscovery::digest() {
 /// for. Each round may find that it needs more; the guest is then looked at again.
 void KernelDiscovery::use_pieces() {
   wanted_.clear();
+  recovered_.clear();
   const auto piece = [&](std::uint64_t address, std::size_t size) -> Result<Bytes> {
     const auto known = pieces_.find(address);
     if (known != pieces_.end()) return known->second;
@@ -130,15 +168,18 @@ void KernelDiscovery::use_pieces() {
     return fail_at(address, ErrorCode::kNotReady, "not read yet");
   };
   // map_idr stands for all of them: either data symbols are in the table, or they are not.
-  if (symbols_ && types_ && !symbols_->find("map_idr"))
+  if (symbols_ && types() != nullptr && !symbols_->find("map_idr"))
     recovered_ = recover_symbols(
         {.machine = machine_, .address = begin_.value(), .read_only = read_, .read = piece},
-        *symbols_, *types_);
-  if (const auto notes = symbols_ ? symbols_->find("__start_notes") : std::nullopt)
+        *symbols_, *types());
+  if (const auto notes = symbols_ ? symbols_->find("__start_notes") : std::nullopt) {
     if (const auto end = symbols_->find("__stop_notes"); end && end->value > notes->value)
       if (const auto bytes =
               piece(notes->value, std::min<std::size_t>(end->value - notes->value, kMaxNoteBytes)))
         build_id_ = find_build_id(*bytes);
+  } else {
+    look_for_notes();
+  }
   if (const auto banner = symbols_ ? symbols_->find("linux_banner") : std::nullopt) {
     if (const auto bytes = piece(banner->value, kMaxBannerBytes))
       release_ = release_in(text_in(*bytes));
@@ -148,6 +189,16 @@ void KernelDiscovery::use_pieces() {
   if (!wanted_.empty()) return;
   stage_ = Stage::kDone;
   read_ = {};
+}
+
+/// The notes are read-only data, in front of the types (NOTES in asm-generic/vmlinux.lds.h).
+void KernelDiscovery::look_for_notes() {
+  const auto note = find_build_id_note(read_);
+  if (!note) return;
+  build_id_ = note->build_id;
+  const std::uint64_t at = begin_.value() + note->at;
+  recovered_.push_back({.name = "__start_notes", .value = at});
+  recovered_.push_back({.name = "__stop_notes", .value = at + note->size});
 }
 
 void KernelDiscovery::look_for_banner() {
@@ -164,7 +215,7 @@ void KernelDiscovery::look_for_banner() {
 void KernelDiscovery::read_pieces(PhysMemory& memory) {
   for (const auto& [address, size] : wanted_) {
     auto bytes = read_range(memory, address, size);
-    if (!bytes && bytes.error().code == ErrorCode::kUnreachable) return;
+    if (!bytes && !has_no_memory(bytes.error())) return;
     pieces_[address] = bytes ? *std::move(bytes) : Bytes();
   }
 }

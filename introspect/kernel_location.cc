@@ -215,7 +215,6 @@ Result<KernelLocation> locate_in(const std::vector<std::shared_ptr<const PagingR
 
 Result<KernelLocation> locate_kernel(PhysMemory& memory, const KernelModel& model,
                                      const PagingRegisters& registers) {
-  if (!model.boot) return std::unexpected(model.boot.error());
   const Processor* processor = find_processor(registers.machine);
   if (processor == nullptr)
     return fail(ErrorCode::kNotReady, "the guest's registers have not been read yet");
@@ -223,6 +222,7 @@ Result<KernelLocation> locate_kernel(PhysMemory& memory, const KernelModel& mode
     return fail(ErrorCode::kMismatch, "the guest is {}, but {} is for {}",
                 to_string(registers.machine), model.file->title(),
                 to_string(model.file->machine()));
+  if (!model.boot) return std::unexpected(model.boot.error());
   if (!processor->paging_enabled(registers))
     return fail(ErrorCode::kNotReady, "paging is off: the guest has not entered its kernel yet");
   return locate_in(processor->regimes(registers), *processor, memory, model);

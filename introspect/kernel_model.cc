@@ -105,6 +105,7 @@ Result<BootModel> bind_boot(const KernelFile& file) {
     GS_ASSIGN(boot.text, symbols.require("_stext"));
   }
   boot.end = optional_symbol(file, "_end");
+  if (boot.end && *boot.end <= boot.text) boot.end.reset();
   GS_ASSIGN(boot.banner, symbols.require("linux_banner"));
   boot.notes_begin = optional_symbol(file, "__start_notes");
   const auto notes_end = optional_symbol(file, "__stop_notes");

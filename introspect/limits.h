@@ -26,6 +26,8 @@ inline constexpr std::size_t kMaxInnerElfFiles = 256;
 inline constexpr std::size_t kMaxBuildIdNoteBytes = 16 + 64;
 /// Pieces of an image that look like BTF, of which the largest are parsed.
 inline constexpr std::size_t kMaxBtfCandidates = 16;
+/// What looks like BTF may claim so many times the image in all. Of real pieces none overlap.
+inline constexpr std::size_t kMaxBtfOverlap = 4;
 
 /// Sections of a kernel file. A real one has about 80; -ffunction-sections builds stay below this.
 inline constexpr std::size_t kMaxElfSections = 65536;
@@ -66,6 +68,9 @@ inline constexpr std::size_t kDiscoverySliceBytes = 1U << 20;
 inline constexpr std::size_t kMaxDiscoveryBytes = 96U << 20;
 /// Code of one function that is searched for the addresses it uses.
 inline constexpr std::size_t kMaxFunctionBytes = 4096;
+/// struct idr: 24 bytes, a few hundred with lock debugging. Each address that a function uses may
+/// be one.
+inline constexpr std::size_t kMaxIdrBytes = 1024;
 
 // --- kernel structures ---
 

@@ -98,7 +98,9 @@ class Recovery {
       const std::uint64_t name_place = relative(place + 4, word_at(bytes, at + 4));
       const std::string_view name = name_at(bytes, name_place - image_.address);
       if (name.empty() || (!wanted.contains(name) && !per_cpu_.contains(name))) continue;
-      exports_[name].insert(relative(place, word_at(bytes, at)));
+      // Two values are as good as any number: the name is left out.
+      if (auto& values = exports_[name]; values.size() < 2)
+        values.insert(relative(place, word_at(bytes, at)));
     }
   }
 
@@ -177,7 +179,7 @@ class Recovery {
     constexpr std::uint64_t kRootIsIdr = 4;  // ROOT_IS_IDR of include/linux/radix-tree.h
     const auto layout = StructLayout::bind(types_, "idr", kFields);
     const auto function = functions_.find(user.function);
-    if (!layout || !function) return;
+    if (!layout || layout->size() > kMaxIdrBytes || !function) return;
     const auto code = image_.read(function->value, size_of(*function));
     if (!code) return;
     std::unordered_set<std::uint64_t> idrs;
@@ -197,7 +199,7 @@ class Recovery {
     if (!layout || !function) return;
     std::unordered_set<std::uint64_t> classes;
     const ByteSpan bytes = image_.read_only;
-    for (std::size_t at = 0; at + 8 <= bytes.size(); at += 8)
+    for (std::size_t at = 0; at + 8 <= bytes.size() && classes.size() < 2; at += 8)
       if (load_le(bytes.data() + at, 8) == function->value)
         classes.insert(image_.address + at - (*layout)[0].offset);
     if (classes.size() == 1) add(mark.sched_class, *classes.begin());

@@ -218,6 +218,122 @@ TEST_CASE("a reboot while the kernel is being read starts the reading anew") {
         GuestVirt(again.model->boot->text + again.where.slide));
 }
 
+TEST_CASE("a reboot to the very same place while the kernel is being read starts it anew, too") {
+  MiniGuest guest = MiniGuest::booted(load_model());
+  guest.memory.write_text(guest.where.phys + kReadOnly + 16, "first");
+  put_types(guest);
+  Watch watch;
+  watch.look(guest);
+  REQUIRE(watch.kernel.discovering());
+  const x86_64::PagingRegisters registers = guest.registers;
+  guest.reset_machine();
+  watch.look(guest);
+  // In firmware there is nothing to read, and no reason to hurry.
+  CHECK_FALSE(watch.kernel.discovering());
+  SUBCASE("the kernel that was being read goes on being read") {
+    guest.registers = registers;
+    watch.look(guest);
+    CHECK(watch.kernel.discovering());
+    CHECK(watch.maps_error().ends_with(": 2048 KB so far"));
+  }
+  SUBCASE("another one does not inherit its types") {
+    MiniGuest other = MiniGuest::booted(load_model("other.vmlinux"));
+    other.memory.write_text(other.where.phys + kReadOnly + 16, "other");
+    put_symbols(other);
+    CHECK(watch.settle(other) == "fff");
+    CHECK(watch.maps_error().find("has no BTF") != std::string::npos);
+  }
+}
+
+TEST_CASE("a lost connection forgets what was read: it may be another guest's next time") {
+  MiniGuest guest = MiniGuest::booted(load_model());
+  put_types(guest);
+  Watch watch;
+  watch.look(guest);
+  REQUIRE(watch.kernel.discovering());
+  watch.kernel.forget();
+  CHECK_FALSE(watch.kernel.discovering());
+  MiniGuest other = MiniGuest::booted(load_model("other.vmlinux"));
+  put_symbols(other);
+  CHECK(watch.settle(other) == "fff");
+  CHECK(watch.maps_error().find("has no BTF") != std::string::npos);
+}
+
+TEST_CASE("a reboot from a kernel without BTF into another one is seen") {
+  MiniGuest guest = MiniGuest::booted(load_model());
+  put_symbols(guest);
+  Watch watch;
+  REQUIRE(watch.settle(guest) == "fff");
+  REQUIRE(watch.kernel.summary().location);
+  CHECK(watch.kernel.waits_for_reboot());
+  MiniGuest other = MiniGuest::booted(load_model("other.vmlinux"));
+  put_symbols(other);
+  put_types(other);
+  CHECK(watch.settle(other) == "rrr");
+}
+
+/// All but the last steps of the boot: an image that can be read, in a kernel that is not proven.
+void boot_half(MiniGuest& guest) {
+  guest.turn_paging_on();
+  guest.map_image();
+  guest.fill_image();
+}
+
+TEST_CASE("another kernel than one that was read but never came up is discovered as well") {
+  MiniGuest guest(load_model());
+  boot_half(guest);
+  put_symbols(guest);
+  put_types(guest);
+  Watch watch;
+  REQUIRE(watch.settle(guest) == "www");
+  REQUIRE(watch.kernel.summary().file);
+  MiniGuest other = MiniGuest::booted(load_model("other.vmlinux"));
+  put_symbols(other);
+  put_types(other);
+  REQUIRE(watch.settle(other) == "rrr");
+  CHECK(watch.kernel.summary().location->release == "6.98.0-other");
+}
+
+TEST_CASE("a file is not completed by what was read of a kernel that ran before its own") {
+  MiniGuest other = MiniGuest::booted(load_model("other.vmlinux"));
+  put_types(other);
+  // The notes of a real kernel are read-only data.
+  Bytes note(36);
+  REQUIRE(other.memory.read_one(GuestPhys(other.phys_of("__start_notes")), note).has_value());
+  other.memory.write(other.where.phys + kReadOnly + 0x100, note);
+  Watch watch(load_model("mini.vmlinux.nobtf"));
+  watch.look(other);
+  REQUIRE(watch.kernel.summary().file->is_complete());
+  MiniGuest guest = MiniGuest::booted(load_model());
+  CHECK(watch.settle(guest) == "fff");
+  CHECK(watch.maps_error().find("has no BTF") != std::string::npos);
+}
+
+/// Large reads fail, as they do when a stop has taken too long.
+struct Hurried final : PhysMemory {
+  explicit Hurried(PhysMemory& behind) : memory(behind) {}
+  void read(std::span<PhysRead> reads) override {
+    memory.read(reads);
+    for (PhysRead& request : reads)
+      if (request.into.size() > 4096)
+        request.error = Error{.code = ErrorCode::kTimeout, .message = "the snapshot took too long"};
+  }
+  PhysMemory& memory;
+};
+
+TEST_CASE("a read that takes too long is not the end of the image") {
+  MiniGuest guest = MiniGuest::booted(load_model());
+  put_symbols(guest);
+  put_types(guest);
+  Watch watch;
+  Hurried hurried(guest.memory);
+  watch.kernel.registers().store(guest.paging_registers());
+  watch.kernel.refresh(hurried);
+  watch.kernel.digest();
+  CHECK(watch.kernel.discovering());
+  CHECK(watch.settle(guest) == "rrr");
+}
+
 TEST_CASE("a file without types has them from the guest's memory, and keeps its symbols") {
   MiniGuest guest = MiniGuest::booted(load_model());
   put_types(guest);

@@ -222,6 +222,60 @@ TEST_CASE_FIXTURE(Fixture, "an array of which nothing can be read ends at once")
   CHECK_FALSE(read->problems.empty());
 }
 
+/// BTF of one type: its three words and one more, and the strings.
+Bytes tiny_btf(std::initializer_list<std::uint32_t> type, std::string_view strings) {
+  const auto type_bytes = static_cast<std::uint32_t>(type.size() * 4);
+  const auto string_bytes = static_cast<std::uint32_t>(strings.size());
+  std::vector<std::uint32_t> words = {0x0001eb9f, 24, 0, type_bytes, type_bytes, string_bytes};
+  words.insert(words.end(), type);
+  const auto wire = std::as_bytes(std::span(words));
+  const auto text = std::as_bytes(std::span(strings));
+  Bytes bytes(wire.begin(), wire.end());
+  bytes.insert(bytes.end(), text.begin(), text.end());
+  return bytes;
+}
+
+TEST_CASE_FIXTURE(Fixture, "ids of the kernel's types are looked up in the guest's own types") {
+  using namespace std::string_view_literals;
+  // Not those of the kernel file: such as one whose types were made from DWARF.
+  const Bytes own = tiny_btf({1, 1U << 24, 4, 32}, "\0int\0"sv);
+  const Bytes of_module = tiny_btf({5, 8U << 24, 1}, "mine\0"sv);
+  mini::btf vmlinux{};
+  vmlinux.id = 1;
+  vmlinux.kernel_btf = 1;
+  vmlinux.data_size = static_cast<std::uint32_t>(own.size());
+  vmlinux.data = guest.allocate(own.size());
+  guest.write(vmlinux.data, own);
+  mini::btf module{};
+  module.id = 2;
+  module.kernel_btf = 1;
+  module.data_size = static_cast<std::uint32_t>(of_module.size());
+  module.data = guest.allocate(of_module.size());
+  guest.write(module.data, of_module);
+  module.base_btf = guest.put(vmlinux);
+  mini::bpf_array array{};
+  array.map = map_header(2, 4, 4, 1);
+  array.elem_size = 8;
+  array.map.btf = guest.put(module);
+  guest.put_idr("map_idr", {{1, guest.put(array)}});
+  const MapContents found = contents(1);
+  REQUIRE(found.btf);
+  CHECK(found.problems.empty());
+  REQUIRE(found.btf->type_count() == 3);
+  CHECK(found.btf->name_of(1) == "int");
+  CHECK(found.btf->name_of(2) == "mine");
+
+  mini::btf endless = module;
+  endless.id = 3;
+  endless.base_btf = array.map.btf;
+  array.map.btf = guest.put(endless);
+  guest.put_idr("map_idr", {{1, guest.put(array)}});
+  const MapContents refused = contents(1);
+  CHECK(refused.btf == nullptr);
+  REQUIRE(refused.problems.list().size() == 1);
+  CHECK(refused.problems.list()[0].error.code == ErrorCode::kCorrupt);
+}
+
 TEST_CASE("before the boot a question about maps says that it is too early") {
   MiniGuest guest(test::load_model());
   GuestKernel kernel(guest.model, nullptr);

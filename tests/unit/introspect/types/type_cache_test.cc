@@ -28,6 +28,11 @@ std::size_t files_in(const fs::path& folder) {
       std::distance(fs::directory_iterator(folder), fs::directory_iterator()));
 }
 
+fs::path only_file_in(const fs::path& folder) {
+  REQUIRE(files_in(folder) == 1);
+  return fs::directory_iterator(folder)->path();
+}
+
 void write(const fs::path& path, const Bytes& bytes) {
   std::ofstream(path, std::ios::binary)
       .write(reinterpret_cast<const char*>(bytes.data()),
