@@ -148,9 +148,14 @@ Result<KernelLocation> prove(PhysMemory& memory, const PagingRegime& tables,
       .release = std::move(marks.release)};
 }
 
-/// The image, when its first mapped byte is what the symbol at `link` names.
-Result<KernelLocation> locate_at(const KernelImage& mapped, std::uint64_t link, PhysMemory& memory,
-                                 const PagingRegime& tables, const KernelModel& model) {
+/// The image and its marks, when its first mapped byte is what the symbol at `link` names and the
+/// marks are the kernel file's.
+struct OurImage {
+  FoundImage image;
+  KernelMarks marks;
+};
+Result<OurImage> identify(const KernelImage& mapped, std::uint64_t link, PhysMemory& memory,
+                          const PagingRegime& tables, const KernelModel& model) {
   const BootModel& boot = *model.boot;
   const std::uint64_t before = link - boot.text;  // bytes of the image in front of what is mapped
   const FoundImage image{.text = GuestVirt(mapped.text_base.value() - before),
@@ -166,10 +171,10 @@ Result<KernelLocation> locate_at(const KernelImage& mapped, std::uint64_t link, 
     return std::unexpected(marks.error());
   if (!marks || !is_ours(*marks, *model.file))
     return std::unexpected(not_ours(image_memory, mapped, *model.file, marks));
-  return prove(memory, tables, image, boot, model.file->machine(), *std::move(marks));
+  return OurImage{.image = image, .marks = *std::move(marks)};
 }
 
-/// Of several failures the one that says most.
+/// Of several failures to find our kernel the one that says most.
 void keep_better(std::optional<Error>& kept, Error error) {
   if (!kept || error.code == ErrorCode::kMismatch || error.code == ErrorCode::kUnreachable)
     kept = std::move(error);
@@ -189,6 +194,7 @@ Result<KernelLocation> locate_kernel(PhysMemory& memory, const KernelModel& mode
   if (!processor->paging_enabled(registers))
     return fail(ErrorCode::kNotReady, "paging is off: the guest has not entered its kernel yet");
   std::optional<Error> error;
+  std::optional<Error> not_proven;  // of our kernel, so whatever else was seen does not matter
   for (const auto& tables : processor->regimes(registers)) {
     const auto images = processor->find_kernel_images(*tables, memory);
     if (!images) {
@@ -197,12 +203,19 @@ Result<KernelLocation> locate_kernel(PhysMemory& memory, const KernelModel& mode
     }
     for (const KernelImage& image : *images) {
       for (const std::uint64_t link : model.boot->image_begins) {
-        auto location = locate_at(image, link, memory, *tables, model);
+        auto ours = identify(image, link, memory, *tables, model);
+        if (!ours) {
+          keep_better(error, std::move(ours).error());
+          continue;
+        }
+        auto location = prove(memory, *tables, ours->image, *model.boot, model.file->machine(),
+                              std::move(ours->marks));
         if (location) return location;
-        keep_better(error, std::move(location).error());
+        not_proven = std::move(location).error();
       }
     }
   }
+  if (not_proven) return std::unexpected(std::move(*not_proven));
   if (!error)
     return fail(ErrorCode::kNotReady, "paging is on, but not as a Linux kernel sets it up");
   return std::unexpected(std::move(*error));
