@@ -72,6 +72,12 @@ class Btf {
   bool is_signed(TypeId id) const;
 
   std::string_view string_at(std::uint32_t offset) const;
+  /// Behind its last string: where the strings of what is split from it begin.
+  std::uint32_t string_end() const {
+    return first_string_ + static_cast<std::uint32_t>(strings_.size());
+  }
+  /// What was parsed, from its header on.
+  ByteSpan bytes() const { return bytes_; }
   /// Memory of the indexes and of owned bytes.
   std::size_t memory_bytes() const;
 
@@ -87,6 +93,7 @@ class Btf {
   std::string name_;
   Bytes owned_;
   const Btf* base_ = nullptr;
+  ByteSpan bytes_;
   ByteSpan types_;
   ByteSpan strings_;
   TypeId first_id_ = 0;                    ///< id of records_[0]
