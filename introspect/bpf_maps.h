@@ -1,7 +1,8 @@
 // BPF maps: which there are, and what is in them.
 //
 // Threads: called by the thread that owns the memory; the results are plain values that may travel.
-// Source of truth: include/linux/bpf.h, kernel/bpf/arraymap.c, kernel/bpf/hashtab.c.
+// Source of truth: include/linux/bpf.h, kernel/bpf/arraymap.c, kernel/bpf/hashtab.c,
+// kernel/bpf/bpf_struct_ops.c.
 #pragma once
 
 #include <memory>
@@ -77,6 +78,7 @@ struct MapReadContext {
   BtfCache& types;
   std::size_t& budget;  ///< bytes that this answer may still hold (kMaxContentBytes at first)
   const PerCpuOffsets* per_cpu = nullptr;  ///< needed for per-CPU maps only
+  GuestVirt kernel_btf{};  ///< where the pointer btf_vmlinux is; null when that is not known
 };
 
 /// Everything in the map, in the order in which the kernel itself lists it. kUnsupported for a kind

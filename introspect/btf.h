@@ -72,8 +72,12 @@ class Btf {
   bool is_signed(TypeId id) const;
 
   std::string_view string_at(std::uint32_t offset) const;
-  /// The bytes that parse() was given.
-  std::size_t wire_size() const { return wire_size_; }
+  /// Behind its last string: where the strings of what is split from it begin.
+  std::uint32_t string_end() const {
+    return first_string_ + static_cast<std::uint32_t>(strings_.size());
+  }
+  /// What was parsed, from its header on.
+  ByteSpan bytes() const { return bytes_; }
   /// Memory of the indexes and of owned bytes.
   std::size_t memory_bytes() const;
 
@@ -89,9 +93,9 @@ class Btf {
   std::string name_;
   Bytes owned_;
   const Btf* base_ = nullptr;
+  ByteSpan bytes_;
   ByteSpan types_;
   ByteSpan strings_;
-  std::size_t wire_size_ = 0;
   TypeId first_id_ = 0;                    ///< id of records_[0]
   std::uint32_t first_string_ = 0;         ///< offset of strings_[0]
   std::vector<std::uint32_t> records_{0};  ///< offset in types_ of each type; [0] of a base is void

@@ -1,54 +1,121 @@
 #include "introspect/btf_cache.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "introspect/limits.h"
 #include "introspect/struct_batch.h"
+#include "introspect/text.h"
 
 namespace guestscope {
 
-Result<std::shared_ptr<const Btf>> BtfCache::get(KernelMemory& memory, const BtfObjectModel& model,
-                                                 GuestVirt object) {
-  return get(memory, model, object, true);
+namespace {
+
+constexpr std::size_t kHeaderBytes = 24;  // sizeof(struct btf_header), as far as it tells sizes
+
+/// In steps, so that memory is taken for what was really read.
+Result<Bytes> read_data(KernelMemory& memory, GuestVirt at, std::size_t size) {
+  Bytes bytes;
+  while (bytes.size() < size) {
+    const std::size_t step = std::min(kContentStepBytes, size - bytes.size());
+    GS_ASSIGN(const Bytes piece, memory.read_bytes(at.wrapping_add(bytes.size()), step));
+    bytes.insert(bytes.end(), piece.begin(), piece.end());
+  }
+  return bytes;
 }
 
-Result<std::shared_ptr<const Btf>> BtfCache::get(KernelMemory& memory, const BtfObjectModel& model,
-                                                 GuestVirt object, bool may_be_split) {
+}  // namespace
+
+/// What a `struct btf` says.
+struct BtfCache::Object {
+  GuestVirt address;
+  Key key;
+  GuestVirt data;
+  GuestVirt base;          // null: none
+  bool is_kernel = false;  // the kernel's own, or a module's
+  std::optional<std::uint64_t> first_id{};
+  std::optional<std::uint64_t> first_string{};
+  std::string name{};  // for messages
+};
+
+Result<BtfCache::Object> BtfCache::look(KernelMemory& memory, const BtfObjectModel& model,
+                                        GuestVirt object) {
   using Field = BtfObjectModel::Field;
   StructBatch batch(model.layout);
   batch.add(object);
   batch.read(memory);
   GS_ASSIGN(const StructView view, batch[0]);
-  const bool split = !view.pointer(Field::kBase).is_null();
-  if (split && !may_be_split)
-    return fail_at(object.value(), ErrorCode::kCorrupt, "a base of types has a base of its own");
-  // Types that a file has from elsewhere (DWARF) have other ids than the guest's own.
-  if (view.u64(Field::kIsKernel) != 0 && !split &&
-      view.u64(Field::kDataSize) == kernel_->btf().wire_size())
-    return kernel();
+  const auto optional = [&](Field field) {
+    return view.has(field) ? std::optional(view.u64(field)) : std::nullopt;
+  };
+  Object found{.address = object,
+               .key = {.id = view.u64(Field::kId), .size = view.u64(Field::kDataSize)},
+               .data = view.pointer(Field::kData),
+               .base = view.pointer(Field::kBase),
+               // Before 5.11 the kernel's own is the one without an id.
+               .is_kernel = optional(Field::kIsKernel).value_or(view.u64(Field::kId) == 0) != 0,
+               .first_id = optional(Field::kFirstId),
+               .first_string = optional(Field::kFirstString)};
+  const std::string_view name = view.text(Field::kName);
+  const bool has_name = found.is_kernel && !name.empty() && is_text(name);
+  found.name = has_name ? std::string(name) : fmt::format("BTF object {}", found.key.id);
+  if (found.key.size > kMaxCachedBtfBytes)
+    return fail_at(object.value(), ErrorCode::kCorrupt, "{} claims {} bytes", found.name,
+                   found.key.size);
+  return found;
+}
 
-  const Key key{.id = view.u64(Field::kId), .size = view.u64(Field::kDataSize)};
-  if (const auto found = cached_.find(key); found != cached_.end()) return found->second;
-  if (key.size > kMaxCachedBtfBytes)
-    return fail_at(object.value(), ErrorCode::kCorrupt, "BTF object {} claims {} bytes", key.id,
-                   key.size);
-  std::shared_ptr<const Btf> base;
-  if (split) {
-    GS_ASSIGN(base, get(memory, model, view.pointer(Field::kBase), false));
+/// The kernel's own BTF, and nothing else, is what others are split from.
+Result<std::shared_ptr<const Btf>> BtfCache::load_base(KernelMemory& memory,
+                                                       const BtfObjectModel& model,
+                                                       const Object& split) {
+  GS_ASSIGN(const Object object, look(memory, model, split.base));
+  if (!split.is_kernel || !object.is_kernel || !object.base.is_null())
+    return fail_at(split.address.value(), ErrorCode::kCorrupt,
+                   "the types of {} continue those of {}, which are not the kernel's own",
+                   split.name, object.name);
+  GS_ASSIGN(auto base, load(memory, object, nullptr));
+  if (split.first_id.value_or(base->type_count()) != base->type_count() ||
+      split.first_string.value_or(base->string_end()) != base->string_end())
+    return fail_at(split.address.value(), ErrorCode::kCorrupt,
+                   "the types of {} continue others than the kernel's {}", split.name,
+                   base->type_count());
+  return base;
+}
+
+Result<std::shared_ptr<const Btf>> BtfCache::load(KernelMemory& memory, const Object& object,
+                                                  std::shared_ptr<const Btf> base) {
+  if (const auto found = cached_.find(object.key); found != cached_.end()) return found->second;
+  const ByteSpan ours = kernel_->btf().bytes();
+  if (object.is_kernel && !base && ours.size() == object.key.size && ours.size() > kHeaderBytes) {
+    GS_ASSIGN(const Bytes header, memory.read_bytes(object.data, kHeaderBytes));
+    if (std::ranges::equal(header, ours.first(kHeaderBytes)))
+      return std::shared_ptr<const Btf>(kernel_, &kernel_->btf());
   }
-  GS_ASSIGN(Bytes bytes, memory.read_bytes(view.pointer(Field::kData), key.size));
-  GS_ASSIGN(Btf parsed,
-            Btf::parse(std::move(bytes), fmt::format("BTF object {}", key.id), base.get()));
-  // What is split from other types borrows from them, so it keeps them alive.
+  GS_ASSIGN(Bytes bytes, read_data(memory, object.data, object.key.size));
+  GS_ASSIGN(Btf parsed, Btf::parse(std::move(bytes), object.name, base.get()));
   struct Held {
-    std::shared_ptr<const Btf> base;
+    std::shared_ptr<const Btf> base;  // the other borrows from it
     Btf btf;
   };
   const auto held =
       std::make_shared<const Held>(Held{.base = std::move(base), .btf = std::move(parsed)});
-  const std::shared_ptr<const Btf> shared(held, &held->btf);
+  std::shared_ptr<const Btf> shared(held, &held->btf);
   if (bytes_ + shared->memory_bytes() > kMaxCachedBtfBytes) clear();
   bytes_ += shared->memory_bytes();
-  cached_.emplace(key, shared);
+  cached_.emplace(object.key, shared);
   return shared;
+}
+
+Result<std::shared_ptr<const Btf>> BtfCache::get(KernelMemory& memory, const BtfObjectModel& model,
+                                                 GuestVirt object) {
+  GS_ASSIGN(const Object found, look(memory, model, object));
+  if (const auto known = cached_.find(found.key); known != cached_.end()) return known->second;
+  std::shared_ptr<const Btf> base;
+  if (!found.base.is_null()) {
+    GS_ASSIGN(base, load_base(memory, model, found));
+  }
+  return load(memory, found, std::move(base));
 }
 
 }  // namespace guestscope

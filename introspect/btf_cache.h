@@ -1,12 +1,17 @@
-// BtfCache: the BTF objects that programs have loaded into the guest's kernel, copied out and
-// parsed once.
+// BtfCache: the BTF objects of the guest's kernel (what programs have loaded, the kernel's own, its
+// modules'), copied out and parsed once.
 //
 // An object is known by its id and size: ids are never used twice in one boot, so clear() at a
-// reboot is all that is needed to stay right. A map of kernel types names the kernel's own BTF,
-// which is the kernel file's: unless its types were made from something else (DWARF), whose ids say
-// nothing about the guest's; the guest's own are then read like any other object.
+// reboot is all that is needed to stay right.
 //
-// Threads: one; the Btf objects handed out are immutable and may outlive the cache.
+// The kernel's own object is not copied when the kernel file's BTF is the same, which their headers
+// tell (sizes of types and strings, to the byte); types that were made from DWARF number theirs
+// otherwise. A module's is split from the kernel's own, whose number of types and strings it names
+// (since 5.11).
+//
+// Threads: one; the Btf objects handed out are immutable, keep alive what they borrow from, and may
+// outlive the cache. Fails with kCorrupt when the objects contradict each other, and as reading
+// memory fails. Source of truth: kernel/bpf/btf.c.
 #pragma once
 
 #include <map>
@@ -21,8 +26,6 @@ class BtfCache {
  public:
   explicit BtfCache(std::shared_ptr<const KernelFile> kernel) : kernel_(std::move(kernel)) {}
 
-  /// The kernel's own types.
-  std::shared_ptr<const Btf> kernel() const { return {kernel_, &kernel_->btf()}; }
   /// The types of the `struct btf` at `object`.
   Result<std::shared_ptr<const Btf>> get(KernelMemory& memory, const BtfObjectModel& model,
                                          GuestVirt object);
@@ -37,9 +40,13 @@ class BtfCache {
     std::uint64_t size = 0;
     auto operator<=>(const Key&) const = default;
   };
+  struct Object;
 
-  Result<std::shared_ptr<const Btf>> get(KernelMemory& memory, const BtfObjectModel& model,
-                                         GuestVirt object, bool may_be_split);
+  static Result<Object> look(KernelMemory& memory, const BtfObjectModel& model, GuestVirt object);
+  Result<std::shared_ptr<const Btf>> load_base(KernelMemory& memory, const BtfObjectModel& model,
+                                               const Object& split);
+  Result<std::shared_ptr<const Btf>> load(KernelMemory& memory, const Object& object,
+                                          std::shared_ptr<const Btf> base);
 
   std::shared_ptr<const KernelFile> kernel_;
   std::map<Key, std::shared_ptr<const Btf>> cached_;

@@ -187,10 +187,10 @@ Result<Btf> Btf::parse(ByteSpan bytes, std::string name, const Btf* base) {
   Btf btf;
   btf.name_ = std::move(name);
   btf.base_ = base;
-  btf.wire_size_ = bytes.size();
+  btf.bytes_ = bytes;
   if (base != nullptr) {
     btf.first_id_ = base->type_count();
-    btf.first_string_ = base->first_string_ + static_cast<std::uint32_t>(base->strings_.size());
+    btf.first_string_ = base->string_end();
   }
   GS_CHECK(BtfParser(bytes, btf).run());
   return btf;

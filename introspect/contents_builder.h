@@ -59,6 +59,11 @@ Result<void> read_array(MapReadContext& context, const MapInfo& map, bool per_cp
 Result<void> read_hash(MapReadContext& context, const MapInfo& map, bool per_cpu,
                        ContentsBuilder& builder);
 
+/// The map is a table of functions that the kernel calls (struct_ops): one value, of a type of the
+/// kernel's.
+Result<void> read_struct_ops(MapReadContext& context, const MapInfo& map, bool per_cpu,
+                             ContentsBuilder& builder);
+
 /// One value of each CPU of each given record, from the per-CPU pointer that belongs to it.
 /// `where(i)` names the i-th of them for problems.
 void read_per_cpu_values(MapReadContext& context, std::size_t first_record,

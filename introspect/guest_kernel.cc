@@ -285,11 +285,14 @@ Result<MapContents> GuestKernel::map_contents(PhysMemory& memory, const MapInfo&
   const MapAccessor* accessor = maps_.get();
   if (accessor == nullptr) return std::unexpected(why_not(maps_.status(), "maps"));
   KernelMemory reader(memory, *accessor->location.regime, accessor->location.linear);
-  MapReadContext context{.memory = reader,
-                         .model = *model_->maps,
-                         .types = types_,
-                         .budget = budget,
-                         .per_cpu = per_cpu_.get()};
+  const auto& kernel_btf = model_->maps->kernel_btf;
+  MapReadContext context{
+      .memory = reader,
+      .model = *model_->maps,
+      .types = types_,
+      .budget = budget,
+      .per_cpu = per_cpu_.get(),
+      .kernel_btf = kernel_btf ? accessor->location.at(*kernel_btf) : GuestVirt()};
   return read_map_contents(context, map);
 }
 

@@ -179,11 +179,12 @@ Error describe_stranger(const Stranger& stranger, PhysMemory& memory, const Kern
   return not_ours(reader, stranger.image.mapped, file, stranger.marks);
 }
 
-/// Every place where the tables may map the image. The first whose marks are the file's decides.
+/// Every place where the tables may map the image.
 Result<KernelLocation> locate_in(const std::vector<std::shared_ptr<const PagingRegime>>& trees,
                                  const Processor& processor, PhysMemory& memory,
                                  const KernelModel& model) {
   std::optional<Error> error;
+  std::optional<Error> not_proven;  // of our kernel: whatever else was seen does not matter
   std::optional<Stranger> stranger;
   for (const auto& tables : trees) {
     const auto images = processor.find_kernel_images(*tables, memory);
@@ -199,13 +200,18 @@ Result<KernelLocation> locate_in(const std::vector<std::shared_ptr<const PagingR
         auto marks = read_marks(reader, *model.boot, image.text.value() - model.boot->text);
         if (!marks && marks.error().code == ErrorCode::kUnreachable)
           return std::unexpected(marks.error());
-        if (marks && is_ours(*marks, model))
-          return prove(memory, *tables, image, *model.boot, model.file->machine(),
-                       *std::move(marks));
-        if (!stranger) stranger = {.image = image, .tables = tables, .marks = std::move(marks)};
+        if (marks && is_ours(*marks, model)) {
+          auto location = prove(memory, *tables, image, *model.boot, model.file->machine(),
+                                *std::move(marks));
+          if (location) return location;
+          not_proven = std::move(location).error();
+        } else if (!stranger) {
+          stranger = {.image = image, .tables = tables, .marks = std::move(marks)};
+        }
       }
     }
   }
+  if (not_proven) return std::unexpected(std::move(*not_proven));
   if (stranger) return std::unexpected(describe_stranger(*stranger, memory, *model.file));
   if (error) return std::unexpected(std::move(*error));
   return fail(ErrorCode::kNotReady, "paging is on, but not as a Linux kernel sets it up");

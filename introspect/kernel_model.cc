@@ -10,8 +10,14 @@ namespace {
 
 constexpr FieldNeed kIdrFields[] = {{"idr_rt.xa_head"}, {"idr_base", kOptional}};
 constexpr FieldNeed kNodeFields[] = {{"shift"}, {"slots"}};
-constexpr FieldNeed kBtfFields[] = {
-    {"data"}, {"data_size"}, {"id"}, {"base_btf", kOptional}, {"kernel_btf", kOptional}};
+constexpr FieldNeed kBtfFields[] = {{"data"},
+                                    {"data_size"},
+                                    {"id"},
+                                    {"base_btf", kOptional},
+                                    {"kernel_btf", kOptional},
+                                    {"start_id", kOptional},
+                                    {"start_str_off", kOptional},
+                                    {"name", kOptional}};
 
 constexpr FieldNeed kMapFields[] = {{"map_type"},
                                     {"key_size"},
@@ -31,6 +37,8 @@ constexpr FieldNeed kArrayFields[] = {{"elem_size"}, {"value|pptrs|ptrs"}};
 constexpr FieldNeed kHtabFields[] = {{"buckets"}, {"n_buckets"}};
 constexpr FieldNeed kBucketFields[] = {{"head.first"}};
 constexpr FieldNeed kElemFields[] = {{"hash_node.next"}, {"key"}};
+constexpr FieldNeed kStructOpsFields[] = {
+    {"uvalue"}, {"kvalue"}, {"kvalue.common.state|kvalue.state"}, {"btf", kOptional}};
 
 constexpr FieldNeed kProgFields[] = {
     {"type"}, {"jited"}, {"len"}, {"jited_len"}, {"tag|digest"}, {"stats", kOptional}, {"aux"}};
@@ -159,6 +167,9 @@ Result<MapModel> bind_maps(const KernelFile& file) {
   GS_ASSIGN(model.bucket,
             StructLayout::bind(btf, model.htab.pointee(MapModel::kBuckets), kBucketFields));
   GS_ASSIGN(model.elem, StructLayout::bind(btf, "htab_elem", kElemFields));
+  if (auto struct_ops = StructLayout::bind(btf, "bpf_struct_ops_map", kStructOpsFields))
+    model.struct_ops = std::move(*struct_ops);
+  model.kernel_btf = optional_symbol(file, "btf_vmlinux");
   GS_ASSIGN(model.types, EnumNames::of(btf, "bpf_map_type", "BPF_MAP_TYPE_"));
   if (auto flags = EnumNames::containing(btf, "BPF_F_NO_PREALLOC", "BPF_F_"))
     model.flags = std::move(*flags);

@@ -49,9 +49,19 @@ struct IdrModel {
   StructLayout node;
 };
 
-/// `struct btf`: a BTF object as the kernel holds it.
+/// `struct btf`: a BTF object as the kernel holds it. A kernel module's is split from the kernel's
+/// own (since 5.11).
 struct BtfObjectModel {
-  enum Field : std::size_t { kData, kDataSize, kId, kBase, kIsKernel };
+  enum Field : std::size_t {
+    kData,
+    kDataSize,
+    kId,
+    kBase,
+    kIsKernel,
+    kFirstId,
+    kFirstString,
+    kName,
+  };
   StructLayout layout;
 };
 
@@ -76,8 +86,11 @@ struct MapModel {
   enum Htab : std::size_t { kBuckets, kBucketCount };
   enum Bucket : std::size_t { kFirst };
   enum Elem : std::size_t { kNext, kKey };
+  enum StructOps : std::size_t { kUserValue, kKernelValue, kState, kValueBtf };
 
   std::uint64_t idr_symbol = 0;  ///< map_idr
+  /// btf_vmlinux, a pointer to the kernel's own BTF object once something has asked for it.
+  std::optional<std::uint64_t> kernel_btf;
   IdrModel idr;
   BtfObjectModel btf;
   StructLayout map;
@@ -85,6 +98,7 @@ struct MapModel {
   StructLayout htab;
   StructLayout bucket;
   StructLayout elem;
+  std::optional<StructLayout> struct_ops;  ///< kernels with CONFIG_BPF_JIT
   EnumNames types;
   EnumNames flags;
 };

@@ -84,12 +84,13 @@ struct Kind {
   bool per_cpu;
 };
 
-constexpr std::array<Kind, 6> kKinds = {{{"array", read_array, false},
+constexpr std::array<Kind, 7> kKinds = {{{"array", read_array, false},
                                          {"percpu_array", read_array, true},
                                          {"hash", read_hash, false},
                                          {"lru_hash", read_hash, false},
                                          {"percpu_hash", read_hash, true},
-                                         {"lru_percpu_hash", read_hash, true}}};
+                                         {"lru_percpu_hash", read_hash, true},
+                                         {"struct_ops", read_struct_ops, false}}};
 
 Result<void> check_sizes(const MapInfo& map) {
   if (map.key_size == 0 || map.key_size > kMaxKeyBytes)
@@ -99,17 +100,43 @@ Result<void> check_sizes(const MapInfo& map) {
   return {};
 }
 
+/// The `struct btf` that btf_vmlinux_value_type_id counts in: the one that a struct_ops map names
+/// itself (since 6.9: a module's, or the kernel's own), else the kernel's own.
+Result<GuestVirt> find_kernel_types(MapReadContext& context, const MapInfo& map) {
+  const auto& layout = context.model.struct_ops;
+  if (layout && (*layout)[MapModel::kValueBtf].present && map.type == "struct_ops") {
+    const std::uint32_t offset = (*layout)[MapModel::kValueBtf].offset;
+    GS_ASSIGN(const std::uint64_t object,
+              context.memory.read_number(map.address.wrapping_add(offset), 8));
+    if (object != 0) return GuestVirt(object);
+  }
+  if (context.kernel_btf.is_null())
+    return fail(ErrorCode::kUnsupported, "the kernel's symbols do not tell where its own BTF is");
+  GS_ASSIGN(const std::uint64_t object, context.memory.read_number(context.kernel_btf, 8));
+  return GuestVirt(object);
+}
+
+Result<std::shared_ptr<const Btf>> types_of(MapReadContext& context, const MapInfo& map) {
+  GuestVirt object = map.btf_object;
+  if (map.btf_vmlinux_value_type_id != 0) {
+    GS_ASSIGN(object, find_kernel_types(context, map));
+  }
+  return context.types.get(context.memory, context.model.btf, object);
+}
+
 void find_types(MapReadContext& context, const MapInfo& map, MapContents& contents) {
-  if (map.btf_object.is_null()) return;
-  auto btf = context.types.get(context.memory, context.model.btf, map.btf_object);
+  const bool kernel_value = map.btf_vmlinux_value_type_id != 0;
+  if (map.btf_object.is_null() && !kernel_value) return;
+  auto btf = types_of(context, map);
   if (!btf) {
-    contents.problems.add("btf_id", std::move(btf).error());
+    contents.problems.add(kernel_value ? "btf_vmlinux_value_type_id" : "btf_id",
+                          std::move(btf).error());
     return;
   }
   contents.btf = *std::move(btf);
-  contents.key_type = map.btf_key_type_id;
-  contents.value_type =
-      map.btf_value_type_id != 0 ? map.btf_value_type_id : map.btf_vmlinux_value_type_id;
+  // The kernel accepts one of its own types for a value only when there are no types of a program.
+  contents.key_type = kernel_value ? 0 : map.btf_key_type_id;
+  contents.value_type = kernel_value ? map.btf_vmlinux_value_type_id : map.btf_value_type_id;
 }
 
 }  // namespace

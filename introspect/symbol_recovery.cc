@@ -110,7 +110,8 @@ class Recovery {
     return *found->second.begin();
   }
 
-  /// The section's begin as most of the exported variables tell it.
+  /// The section's begin as most of the exported variables tell it; of two that are as likely,
+  /// none.
   void recover_per_cpu() {
     std::map<std::uint64_t, std::size_t> votes;
     for (const auto& [name, offset] : per_cpu_)
@@ -119,6 +120,8 @@ class Recovery {
         std::ranges::max_element(votes, {}, [](const auto& vote) { return vote.second; });
     const auto run_queues = per_cpu_.find("runqueues");
     if (best == votes.end() || run_queues == per_cpu_.end()) return;
+    const auto as_many = [&](const auto& vote) { return vote.second == best->second; };
+    if (std::ranges::count_if(votes, as_many) != 1) return;
     add("runqueues", best->first + run_queues->second);
   }
 

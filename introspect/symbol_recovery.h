@@ -35,9 +35,9 @@ struct RecoveredSymbol {
 struct ImageView {
   Machine machine = Machine::kOther;
   std::uint64_t address = 0;  ///< of read_only[0]
-  ByteSpan read_only;         ///< .rodata up to the end of .BTF at least
+  ByteSpan read_only{};       ///< .rodata up to the end of .BTF at least
   /// Bytes anywhere in the image.
-  std::function<Result<Bytes>(std::uint64_t address, std::size_t size)> read;
+  std::function<Result<Bytes>(std::uint64_t address, std::size_t size)> read{};
 };
 
 std::vector<RecoveredSymbol> recover_symbols(const ImageView& image, const SymbolTable& functions,
