@@ -21,6 +21,8 @@ constexpr std::chrono::seconds kRamMapInterval{2};
 constexpr std::chrono::seconds kSnapshotLimit{30};  // no caller waits longer
 constexpr milliseconds kReconnectMin{100};
 constexpr milliseconds kReconnectMax{2000};
+// Where nothing is to be hoped for before another VM runs there: each attempt stops the guest.
+constexpr milliseconds kUnsupportedReconnect{30'000};
 // While the kernel is read from guest memory: the guest runs at least as long as it was held.
 constexpr milliseconds kDiscoveryBreather{10};
 constexpr std::size_t kMaxJobs = 64;
@@ -269,6 +271,7 @@ Result<void> GuestSession::wait_for_work() {
 }
 
 void GuestSession::lose(Error error) {
+  if (error.code == ErrorCode::kUnsupported) reconnect_delay_ = kUnsupportedReconnect;
   client_.reset();
   kernel_.forget();
   std::deque<std::shared_ptr<Job>> jobs;

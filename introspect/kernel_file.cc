@@ -11,8 +11,8 @@ KernelFile::KernelFile(Parts parts, std::unique_ptr<ElfSections> elf)
     : parts_(std::move(parts)), elf_(std::move(elf)) {}
 KernelFile::~KernelFile() = default;
 
-Result<std::shared_ptr<const KernelFile>> KernelFile::open(
-    const std::string& path, const KernelFileOptions& options) {
+Result<std::shared_ptr<const KernelFile>> KernelFile::open(const std::string& path,
+                                                           const KernelFileOptions& options) {
   GS_ASSIGN(KernelFileParts read, read_kernel_file(path, options));
   std::shared_ptr<KernelFile> file(new KernelFile(std::move(read.parts), std::move(read.elf)));
   file->is_file_ = true;

@@ -176,10 +176,10 @@ class Reader {
 
   // A kernel without BTF whose file has debug information.
   void use_dwarf() {
-    const DwarfTypesOptions how{
-        .cache_folder = options_.type_cache_folder, .on_slow = [&](std::chrono::seconds estimate) {
-          if (options_.on_slow) options_.on_slow(path_, estimate);
-        }};
+    const DwarfTypesOptions how{.cache_folder = options_.type_cache_folder,
+                                .on_slow = [&](std::chrono::seconds estimate) {
+                                  if (options_.on_slow) options_.on_slow(path_, estimate);
+                                }};
     auto made = types_from_dwarf(path_, parts().build_id, how);
     auto types = made ? Btf::parse(std::move(made->btf), path_)
                       : Result<Btf>(std::unexpected(std::move(made).error()));
@@ -298,8 +298,8 @@ class Reader {
       parts().missing_symbols =
           Error{.code = no_kallsyms_.code == ErrorCode::kCorrupt ? ErrorCode::kCorrupt
                                                                  : ErrorCode::kUnsupported,
-                .message = fmt::format("kernel file {} has no symbols of variables ({}); {}",
-                                       path_, no_kallsyms_.message, kFullFile)};
+                .message = fmt::format("kernel file {} has no symbols of variables ({}); {}", path_,
+                                       no_kallsyms_.message, kFullFile)};
     if (no_types)
       parts().missing_types =
           Error{.code = ErrorCode::kUnsupported,

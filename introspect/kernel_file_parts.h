@@ -17,7 +17,6 @@ struct KernelFileParts {
 };
 
 /// Errors: see KernelFile::open().
-Result<KernelFileParts> read_kernel_file(const std::string& path,
-                                         const KernelFileOptions& options);
+Result<KernelFileParts> read_kernel_file(const std::string& path, const KernelFileOptions& options);
 
 }  // namespace guestscope

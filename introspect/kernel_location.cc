@@ -201,8 +201,8 @@ Result<KernelLocation> locate_in(const std::vector<std::shared_ptr<const PagingR
         if (!marks && marks.error().code == ErrorCode::kUnreachable)
           return std::unexpected(marks.error());
         if (marks && is_ours(*marks, model)) {
-          auto location = prove(memory, *tables, image, *model.boot, model.file->machine(),
-                                *std::move(marks));
+          auto location =
+              prove(memory, *tables, image, *model.boot, model.file->machine(), *std::move(marks));
           if (location) return location;
           not_proven = std::move(location).error();
         } else if (!stranger) {

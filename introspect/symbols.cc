@@ -44,7 +44,8 @@ Result<SymbolTable> SymbolTable::parse(ByteSpan symtab, ByteSpan strtab,
   table.sections_ = std::move(sections);
   table.source_ = "kernel file " + file;
   if (symtab.size() % sizeof(WireSymbol) != 0 || symtab.size() / sizeof(WireSymbol) >= UINT32_MAX)
-    return fail(ErrorCode::kCorrupt, "{}: a symbol table of {} bytes", table.source_, symtab.size());
+    return fail(ErrorCode::kCorrupt, "{}: a symbol table of {} bytes", table.source_,
+                symtab.size());
   const std::size_t entries = symtab.size() / sizeof(WireSymbol);
   table.index_ = NameIndex(entries);
   for (std::size_t entry = entries; entry-- > 0;) {

@@ -1,10 +1,10 @@
 // TypeCache: BTF that was made from DWARF, kept on disk so that it is made once for each kernel.
 //
-// One file for each kernel file, BUILDID-KEY.btf, or a name made from the kernel file's path, size and time
-// when it has no build id. The bytes carry a header with the key and a checksum; a file that is
-// damaged, of another kernel or of another version of the conversion counts as absent, and is
-// replaced. Written under a temporary name and renamed, so that a reader finds all of it or none.
-// What is read goes through Btf::parse() like everything else.
+// One file for each kernel file, BUILDID-KEY.btf, or a name made from the kernel file's path, size
+// and time when it has no build id. The bytes carry a header with the key and a checksum; a file
+// that is damaged, of another kernel or of another version of the conversion counts as absent, and
+// is replaced. Written under a temporary name and renamed, so that a reader finds all of it or
+// none. What is read goes through Btf::parse() like everything else.
 //
 // Threads and processes: any number. Blocks on disk I/O.
 #pragma once
