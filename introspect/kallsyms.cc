@@ -10,11 +10,13 @@
 namespace guestscope {
 namespace {
 
-// Without CONFIG_KALLSYMS_ALL only what lies in .text and .init.text is listed; the few markers
-// behind them (_etext) count as what follows.
-bool is_data(const KallsymsSymbol& symbol) {
+// Without CONFIG_KALLSYMS_ALL only what lies in .text and .init.text is listed. The markers of
+// their ends count as what follows.
+bool is_data(const Kallsyms& found, const KallsymsSymbol& symbol) {
   constexpr std::string_view kData = "BbDd";
-  return kData.find(symbol.type) != std::string_view::npos;
+  const std::string_view name = found.name_of(symbol);
+  return kData.find(symbol.type) != std::string_view::npos && name != "_etext" &&
+         name != "_einittext";
 }
 
 Result<Kallsyms> read_tables(ByteSpan image, std::uint64_t address, Machine machine,
@@ -33,8 +35,8 @@ Result<Kallsyms> read_tables(ByteSpan image, std::uint64_t address, Machine mach
                             .num_syms = names->begin,
                             .tokens_end = tokens.end};
   GS_CHECK(read_kallsyms_values(place, found));
-  constexpr std::ptrdiff_t kFew = 16;
-  found.has_data = std::ranges::count_if(found.symbols, is_data) > kFew;
+  found.has_data = std::ranges::any_of(
+      found.symbols, [&](const KallsymsSymbol& symbol) { return is_data(found, symbol); });
   return found;
 }
 

@@ -87,9 +87,9 @@ TEST_CASE("a kernel file is all that has to be given") {
 }
 
 TEST_CASE("every option says what it sets") {
-  const AppOptions options =
-      good({"--vmlinux=v", "--gdb=unix:/run/stub", "--listen=[::1]:0", "--memory=stub",
-            "--max-pause=7", "--resume", "--paused", "--once=/maps?pretty", "--wait=3", "--log-level=off"});
+  const AppOptions options = good({"--vmlinux=v", "--gdb=unix:/run/stub", "--listen=[::1]:0",
+                                   "--memory=stub", "--max-pause=7", "--resume", "--paused",
+                                   "--once=/maps?pretty", "--wait=3", "--log-level=off"});
   CHECK(options.guests[0].gdb.kind == gdb::StubAddress::Kind::kUnix);
   CHECK(options.guests[0].gdb.path == "/run/stub");
   CHECK(options.guests[0].max_pause == std::chrono::milliseconds(7));
@@ -111,8 +111,11 @@ TEST_CASE("help and version go to standard output and are no failure") {
   }
 }
 
+TEST_CASE("a guest needs no kernel file: it is looked for in its memory") {
+  CHECK(good({}).guests.front().vmlinux.empty());
+}
+
 TEST_CASE("bad usage is one line that says what is wrong, and exit status 2") {
-  check_bad({}, "guestscope: --vmlinux FILE is needed");
   check_bad({"--vmlinux", "v", "--frobnicate"}, "--frobnicate");
   check_bad({"--vmlinux", "v", "positional"}, "positional");
   check_bad({"--vmlinux"}, "--vmlinux");
@@ -189,7 +192,6 @@ TEST_CASE("a bad configuration file is one line that names it, and exit status 2
   check_bad_config(R"({"guests": [{"vmlinux": "v", "max_pause": "5"}]})", "type must be number");
   check_bad_config(R"({"guests": [{"vmlinux": "v", "max_pause": -1}]})", "--max-pause is 1 to");
   check_bad_config(R"({"guests": [{"vmlinux": "v", "gdb": "h"}]})", "'h'");
-  check_bad_config(R"({"guests": [{"name": "a"}]})", "--vmlinux FILE is needed");
   check_bad_config(R"({"guests": [{"vmlinux": "v"}, {"vmlinux": "w"}]})",
                    "two guests are named 'default'");
 }

@@ -242,7 +242,7 @@ TEST_CASE("a kernel file for another processor is a mismatch that names both") {
   GuestKernel kernel(guest.model, [](std::string_view, const AccessorStatus&) {});
   refresh(kernel, other);
   CHECK(kernel.summary().maps.last_error->message ==
-        "the guest is x86_64, but kernel file arm64.vmlinux is for aarch64");
+        "the guest is x86_64, but arm64.vmlinux is for aarch64");
 }
 
 TEST_CASE("another arm64 kernel is named, wherever its image begins") {

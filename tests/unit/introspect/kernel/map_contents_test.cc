@@ -250,6 +250,8 @@ TEST_CASE_FIXTURE(Fixture, "ids of the kernel's types are looked up in the guest
   module.id = 2;
   module.kernel_btf = 1;
   module.data_size = static_cast<std::uint32_t>(of_module.size());
+  module.start_id = 2;
+  module.start_str_off = 5;
   module.data = guest.allocate(of_module.size());
   guest.write(module.data, of_module);
   module.base_btf = guest.put(vmlinux);

@@ -1,9 +1,9 @@
 // BTF that lies: nothing may crash, run long, or read outside the bytes.
 #include <doctest/doctest.h>
 
-#include "tests/support/btf_builder.h"
 #include "introspect/layout.h"
 #include "introspect/limits.h"
+#include "tests/support/btf_builder.h"
 #include "type_test_support.h"
 
 namespace guestscope {

@@ -59,11 +59,21 @@ TEST_CASE("a kernel file has symbols, types, a build id, a release and a machine
 }
 
 TEST_CASE("a file for another machine opens and says so") {
-  const auto file = KernelFile::open(fixture("types.bpf.o"));
-  if (!file) FAIL(file.error().to_string());
-  CHECK((*file)->machine() == Machine::kOther);
-  CHECK((*file)->build_id() == "");
-  CHECK((*file)->release() == "");
+  const Folder folder;
+  Bytes bytes = file_bytes(fixture("kernel.elf"));
+  bytes[18] = std::byte{0xb7};  // EM_AARCH64
+  const auto arm64 = KernelFile::open(folder.write("arm64", bytes));
+  if (!arm64) FAIL(arm64.error().to_string());
+  CHECK((*arm64)->machine() == Machine::kAarch64);
+  bytes[18] = std::byte{0xf3};  // EM_RISCV
+  const auto other = KernelFile::open(folder.write("riscv", bytes));
+  if (!other) FAIL(other.error().to_string());
+  CHECK((*other)->machine() == Machine::kOther);
+}
+
+TEST_CASE("an object file or a module is no kernel") {
+  CHECK(open_error(fixture("types.bpf.o")).message.find("an object file or a kernel module") !=
+        std::string::npos);
 }
 
 TEST_CASE("the content behind a link-time address is read from its section") {
@@ -90,7 +100,7 @@ TEST_CASE("what is not a file, or no ELF file, is refused for its reason") {
   CHECK(open_error(folder.write("empty", {})).message.ends_with("is empty"));
   const Error text = open_error(folder.write("text", Memory(200).text(0, "#!/bin/sh\n")));
   CHECK(text.code == ErrorCode::kInvalidArgument);
-  CHECK(text.message.ends_with("is not an ELF file"));
+  CHECK(text.message.find("is no kernel: neither an ELF file nor a bzImage") != std::string::npos);
   CHECK(open_error(folder.write("short", Memory(2).text(0,
                                                         "\x7f"
                                                         "E")))
@@ -115,15 +125,26 @@ TEST_CASE("a 32-bit and a big-endian file are refused as such") {
   CHECK(swapped.message.ends_with("is big-endian"));
 }
 
-TEST_CASE("a stripped file is refused with advice, one without BTF with the kernel's option") {
-  const Error stripped = open_error(fixture("kernel.stripped"));
-  CHECK(stripped.code == ErrorCode::kUnsupported);
-  CHECK(stripped.message.find("is stripped: it has no symbols") != std::string::npos);
-  CHECK(stripped.message.find("-dbg") != std::string::npos);
-  const Error untyped = open_error(fixture("kernel.nobtf"));
-  CHECK(untyped.code == ErrorCode::kUnsupported);
-  CHECK(untyped.message.find("has no BTF") != std::string::npos);
-  CHECK(untyped.message.find("CONFIG_DEBUG_INFO_BTF") != std::string::npos);
+TEST_CASE("a file that lacks symbols or types opens, and says what it lacks and what to pass") {
+  const auto stripped = KernelFile::open(fixture("kernel.stripped"));
+  if (!stripped) FAIL(stripped.error().to_string());
+  REQUIRE((*stripped)->missing_symbols());
+  CHECK_FALSE((*stripped)->missing_types());
+  CHECK_FALSE((*stripped)->is_complete());
+  CHECK((*stripped)->missing_symbols()->code == ErrorCode::kUnsupported);
+  CHECK((*stripped)->missing_symbols()->message.find("has no symbols of variables") !=
+        std::string::npos);
+  CHECK((*stripped)->missing_symbols()->message.find("-dbg") != std::string::npos);
+  CHECK((*stripped)->types_from() == "BTF");
+  CHECK((*stripped)->symbols_from().empty());
+
+  const auto untyped = KernelFile::open(fixture("kernel.nobtf"));
+  if (!untyped) FAIL(untyped.error().to_string());
+  REQUIRE((*untyped)->missing_types());
+  CHECK_FALSE((*untyped)->missing_symbols());
+  CHECK((*untyped)->missing_types()->message.find(
+            "neither BTF (CONFIG_DEBUG_INFO_BTF) nor DWARF") != std::string::npos);
+  CHECK((*untyped)->symbols_from() == "ELF symbols");
 }
 
 TEST_CASE("a file truncated at any length is refused and harms nothing") {

@@ -127,10 +127,13 @@ TEST_CASE("a cache that cannot be written is told, and the types are there") {
   REQUIRE(found.cache_error.has_value());
   CHECK(found.cache_error->message.find(file) != std::string::npos);
   // A folder in the copy's place: it can be neither read nor replaced, and nothing is left behind.
-  const fs::path path = only_file_in(folder.path());
+  const TemporaryFolder other;
+  CHECK_FALSE(types(other.path()).cache_error.has_value());
+  const fs::path path = only_file_in(other.path());
+  fs::remove(path);
   fs::create_directory(path);
-  CHECK(types(folder.path()).cache_error.has_value());
-  CHECK(files_in(folder.path()) == 2);
+  CHECK(types(other.path()).cache_error.has_value());
+  CHECK(files_in(other.path()) == 1);
   CHECK_FALSE(types("").cache_error.has_value());
 }
 

@@ -4,8 +4,8 @@
 
 #include <chrono>
 
-#include "tests/support/btf_builder.h"
 #include "introspect/limits.h"
+#include "tests/support/btf_builder.h"
 #include "type_test_support.h"
 
 namespace guestscope {
