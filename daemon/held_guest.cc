@@ -8,23 +8,8 @@ namespace guestscope {
 
 namespace {
 
-// What is asked for between two looks at the clock, so that a slow stub keeps the budget too: as
-// much as takes a small part of it. At the stub's usual speed the most takes about 5 ms.
-constexpr std::size_t kMostStepBytes = 512 << 10;
-constexpr std::size_t kFirstStepBytes = 128 << 10;
-constexpr std::size_t kFewestStepBytes = 16 << 10;
-constexpr std::size_t kStepBytesPerRead = 1 << 10;  // a small read costs as much as so many bytes
-constexpr int kStepsPerBudget = 8;
 // How long the guest runs, at most, before it is held again for the rest of the same snapshot.
 constexpr std::chrono::milliseconds kMaxBreather{100};
-
-std::size_t step_length(std::span<const PhysRead> reads, std::size_t step_bytes) {
-  std::size_t bytes = 0;
-  std::size_t count = 0;
-  while (count < reads.size() && bytes < step_bytes)
-    bytes += std::max(reads[count++].into.size(), kStepBytesPerRead);
-  return count;
-}
 
 void fail_all(std::span<PhysRead> reads, const Error& error) {
   for (PhysRead& read : reads) read.error = error;
@@ -38,7 +23,7 @@ HeldGuest::HeldGuest(gdb::Client& client, Limits limits, PauseTotals& totals,
       limits_(limits),
       totals_(totals),
       before_running_(std::move(before_running)),
-      step_bytes_(kFirstStepBytes),
+      pace_(limits.budget),
       before_(client.counters()) {}
 
 Result<void> HeldGuest::begin(Clock::time_point since) {
@@ -86,14 +71,6 @@ Result<void> HeldGuest::let_run() {
   return client_.stop();
 }
 
-void HeldGuest::adapt_step(Clock::duration took) {
-  const auto share = limits_.budget / kStepsPerBudget;
-  if (took > share)
-    step_bytes_ = std::max(step_bytes_ / 2, kFewestStepBytes);
-  else if (took < share / 2)
-    step_bytes_ = std::min(step_bytes_ * 2, kMostStepBytes);
-}
-
 void HeldGuest::read(std::span<PhysRead> reads) {
   while (!reads.empty()) {
     if (out_of_time())
@@ -101,10 +78,10 @@ void HeldGuest::read(std::span<PhysRead> reads) {
                       {.code = ErrorCode::kTimeout, .message = "the snapshot took too long"});
     if (over_budget())
       if (const auto held = let_run(); !held) return fail_all(reads, held.error());
-    const auto step = reads.first(step_length(reads, step_bytes_));
+    const auto step = reads.first(pace_.next(reads));
     const auto before = Clock::now();
     client_.read_physical(step);
-    adapt_step(Clock::now() - before);
+    pace_.took(step, Clock::now() - before);
     for (const PhysRead& read : step)
       missed_ram_ = missed_ram_ || (read.error && read.error->code == ErrorCode::kNotRam);
     reads = reads.subspan(step.size());

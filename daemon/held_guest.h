@@ -13,6 +13,7 @@
 #include <chrono>
 #include <functional>
 
+#include "daemon/read_pace.h"
 #include "daemon/snapshot.h"
 #include "gdbproto/client.h"
 
@@ -47,7 +48,6 @@ class HeldGuest final : public PhysMemory {
  private:
   Result<void> resume();
   Result<void> let_run();
-  void adapt_step(Clock::duration took);
   bool over_budget() const;
   bool out_of_time();
 
@@ -55,7 +55,7 @@ class HeldGuest final : public PhysMemory {
   Limits limits_;
   PauseTotals& totals_;
   std::function<void()> before_running_;
-  std::size_t step_bytes_;  // what is asked for between two looks at the clock
+  ReadPace pace_;
   SnapshotMeta meta_;
   gdb::Counters before_;
   Clock::time_point stopped_at_{};

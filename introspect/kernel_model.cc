@@ -37,8 +37,13 @@ constexpr FieldNeed kArrayFields[] = {{"elem_size"}, {"value|pptrs|ptrs"}};
 constexpr FieldNeed kHtabFields[] = {{"buckets"}, {"n_buckets"}};
 constexpr FieldNeed kBucketFields[] = {{"head.first"}};
 constexpr FieldNeed kElemFields[] = {{"hash_node.next"}, {"key"}};
-constexpr FieldNeed kStructOpsFields[] = {
-    {"uvalue"}, {"kvalue"}, {"kvalue.common.state|kvalue.state"}, {"btf", kOptional}};
+constexpr FieldNeed kStructOpsFields[] = {{"uvalue"},
+                                          {"kvalue"},
+                                          {"kvalue.common.state|kvalue.state"},
+                                          {"kvalue.common.refcnt|kvalue.refcnt"},
+                                          {"map.refcnt.counter|map.refcnt"},
+                                          {"map.usercnt.counter|map.usercnt"},
+                                          {"btf", kOptional}};
 
 constexpr FieldNeed kProgFields[] = {
     {"type"}, {"jited"}, {"len"}, {"jited_len"}, {"tag|digest"}, {"stats", kOptional}, {"aux"}};

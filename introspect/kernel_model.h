@@ -86,7 +86,15 @@ struct MapModel {
   enum Htab : std::size_t { kBuckets, kBucketCount };
   enum Bucket : std::size_t { kFirst };
   enum Elem : std::size_t { kNext, kKey };
-  enum StructOps : std::size_t { kUserValue, kKernelValue, kState, kValueBtf };
+  enum StructOps : std::size_t {
+    kUserValue,
+    kKernelValue,
+    kState,
+    kUses,
+    kReferences,
+    kUserReferences,
+    kValueBtf,
+  };
 
   std::uint64_t idr_symbol = 0;  ///< map_idr
   /// btf_vmlinux, a pointer to the kernel's own BTF object once something has asked for it.

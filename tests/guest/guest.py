@@ -223,11 +223,12 @@ class Guest:
 
     gdb is "tcp" (a free loopback port, or gdb_port), "unix" or None. paused starts it with -S. qemu is appended to QEMU's command line,
     qemu_directory is where to find it if not where $GUESTSCOPE_QEMU says or where it is installed.
-    modules are names of the kernel's modules ("dummy", "tcp_bbr"), put into the guest's root for insmod /NAME.ko.
+    modules are names of the kernel's modules ("dummy", "tcp_bbr"), put into the guest's root for insmod /NAME.ko; files are others,
+    bytes by name.
     """
 
     def __init__(self, kernel_file, cpus=2, memory="512M", cpu="max", append="", paused=False, gdb="tcp", gdb_port=None,
-                 initrd=None, qemu=(), modules=(), accel="tcg,thread=multi", qemu_directory=None):
+                 initrd=None, qemu=(), modules=(), files=None, accel="tcg,thread=multi", qemu_directory=None):
         self.kernel = kernel_file
         if self.kernel is None:
             raise HarnessError("the guest's kernel is not in the cache; tests/guest/fetch_kernel.sh fetches it")
@@ -247,7 +248,7 @@ class Guest:
         cpu += ",pauth-impdef=on" if cpu == "max" and self.kernel.arch == "arm64" else ""
         command = [qemu_program(machine.qemu, qemu_directory), "-nodefaults", "-no-user-config", "-display", "none", "-name", "guest",
                    "-accel", accel, "-machine", machine.machine, "-cpu", cpu, "-smp", str(cpus), "-m", memory,
-                   "-kernel", self.kernel.vmlinuz, "-initrd", self._initrd(initrd, modules),
+                   "-kernel", self.kernel.vmlinuz, "-initrd", self._initrd(initrd, modules, files or {}),
                    "-append", f"console={machine.console} quiet {append}",
                    "-chardev", f"file,id=console,path={self.console_path}", "-serial", "chardev:console",
                    "-chardev", f"socket,id=shell,path={self.directory}/shell,server=on,wait=off", *SHELL_DEVICE,
@@ -267,11 +268,11 @@ class Guest:
             self.close()
             raise
 
-    def _initrd(self, given, modules):
+    def _initrd(self, given, modules, files):
         path = given or image(self.kernel.arch)
-        if not modules:
+        if not modules and not files:
             return path
-        files = {f"{name}.ko": (pathlib.Path(self.kernel.modules) / f"{name}.ko").read_bytes() for name in modules}
+        files = files | {f"{name}.ko": (pathlib.Path(self.kernel.modules) / f"{name}.ko").read_bytes() for name in modules}
         joined = self.directory / "initrd"
         joined.write_bytes(pathlib.Path(path).read_bytes() + archive(files))
         return joined

@@ -19,7 +19,7 @@ struct StructOps : test::BtfObjects {
     map.map.value_size = sizeof(mini::bpf_struct_ops_value);
     map.map.max_entries = 1;
     map.map.refcnt.counter = 1;
-    map.kvalue.common = {.refcnt = 1, .state = 1};
+    map.kvalue.common = {.refcnt = 3, .state = 1};
     map.kvalue.data[0] = 0xffffffffc0401000;
     const mini::bpf_struct_ops_value written{.common = {}, .data = {42, 43}};
     map.uvalue = guest.put(written);
@@ -50,11 +50,25 @@ TEST_CASE_FIXTURE(StructOps, "a table of functions has the value that was writte
   CHECK(read.indexed);
   const ByteSpan value = *read.value(0);
   REQUIRE(value.size() == sizeof(mini::bpf_struct_ops_value));
+  CHECK(load_le(&value[offsetof(mini::bpf_struct_ops_value, common.refcnt)], 4) == 3);
   CHECK(load_le(&value[offsetof(mini::bpf_struct_ops_value, common.state)], 4) == 1);
   CHECK(load_le(&value[offsetof(mini::bpf_struct_ops_value, data)], 8) == 42);
   CHECK(read.value_type == value_type);
   CHECK(read.key_type == 0);
   CHECK(read.btf->name_of(read.value_type) == "bpf_struct_ops_value");
+}
+
+TEST_CASE_FIXTURE(StructOps,
+                  "uses that the kernel's copy does not count are the map's references") {
+  map.kvalue.common.refcnt = 0;
+  map.map.refcnt.counter = 7;
+  map.map.usercnt.counter = 2;
+  const auto uses = [&] {
+    return load_le(&(*contents().value(0))[offsetof(mini::bpf_struct_ops_value, common.refcnt)], 4);
+  };
+  CHECK(uses() == 5);
+  map.map.usercnt.counter = 8;
+  CHECK(uses() == 0);
 }
 
 TEST_CASE_FIXTURE(StructOps, "before a table of functions is set its value is zero") {
