@@ -71,8 +71,9 @@ Result<Bytes> decompress(ByteSpan stream, Compression compression, std::size_t e
       archive_read_next_header(handle.get(), &entry) != ARCHIVE_OK)
     return fail(ErrorCode::kCorrupt, "its {} stream is damaged: {}", format->name,
                 reason(handle.get()));
-  // libarchive passes bytes that it does not recognise on as they are.
-  if (archive_filter_count(handle.get()) != 2)
+  // libarchive passes bytes that it does not recognise on as they are; two streams of one format
+  // inside each other it unpacks both.
+  if (archive_filter_count(handle.get()) < 2)
     return fail(ErrorCode::kCorrupt, "its {} stream is damaged", format->name);
 
   Bytes bytes;

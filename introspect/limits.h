@@ -51,7 +51,7 @@ inline constexpr std::size_t kMinKallsymsSymbols = 257;
 /// All names together, expanded. 200,000 have 5 MB.
 inline constexpr std::size_t kMaxKallsymsNameBytes = 128U << 20;
 /// Names looked at while the place of the names is searched, wrong places included: 30 ms. Finding
-/// 200,000 takes about a million.
+/// 200,000 takes under half a million.
 inline constexpr std::size_t kMaxKallsymsSteps = 1U << 23;
 /// Words 0 in front of a token table of which each may be the first marker.
 inline constexpr std::size_t kMaxKallsymsMarkers = 4096;

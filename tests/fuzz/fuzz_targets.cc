@@ -9,6 +9,7 @@ std::span<const Target> all_targets() {
       {"mtree", run_mtree, mtree_seeds, 5000},
       {"btf", run_btf, btf_seeds, 5000},
       {"dwarf", run_dwarf, dwarf_seeds, 5000},
+      {"kallsyms", run_kallsyms, kallsyms_seeds, 5000},
       {"kernel_file", run_kernel_file, kernel_file_seeds, 2000},
       {"request", run_request, request_seeds, 5000},
   };

@@ -36,6 +36,8 @@ void run_btf(ByteSpan input);
 std::vector<Bytes> btf_seeds();
 void run_dwarf(ByteSpan input);
 std::vector<Bytes> dwarf_seeds();
+void run_kallsyms(ByteSpan input);
+std::vector<Bytes> kallsyms_seeds();
 void run_kernel_file(ByteSpan input);
 std::vector<Bytes> kernel_file_seeds();
 void run_request(ByteSpan input);

@@ -1,4 +1,4 @@
-// Input: an ELF file.
+// Input: a kernel file: ELF, or wrapped.
 #include <elf.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -9,6 +9,7 @@
 #include "introspect/kernel_file.h"
 #include "tests/fuzz/fuzz_targets.h"
 #include "tests/support/btf_builder.h"
+#include "tests/support/kernel_wrapping.h"
 
 namespace guestscope::fuzz {
 
@@ -151,7 +152,20 @@ std::vector<Bytes> kernel_file_seeds() {
               (*opened)->build_id() == "8877665544332211" &&
               (*opened)->btf().find(BtfKind::kStruct, "rq").has_value(),
           "the seed is a good kernel file");
-  return {seed};
+  std::vector<Bytes> seeds = {seed};
+  const Bytes image = test::kernel_image(test::KallsymsShape::all().back(), test::kWrappedText);
+  const Bytes elf = test::elf_around(image, test::kWrappedText, EM_X86_64);
+  const Bytes flat = test::aarch64_image(image);
+  const Bytes wrapped[] = {elf, flat,
+                           test::bz_image(test::with_size_word(test::lz4_legacy(elf), elf.size())),
+                           test::zboot_image(test::lz4_legacy(flat), "lz4")};
+  for (const Bytes& bytes : wrapped) {
+    const MemoryFile kernel(bytes);
+    const auto whole = KernelFile::open(kernel.path());
+    require(whole.has_value() && (*whole)->is_complete(), "the seed is a whole kernel");
+    seeds.push_back(bytes);
+  }
+  return seeds;
 }
 
 }  // namespace guestscope::fuzz

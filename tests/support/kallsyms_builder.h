@@ -89,9 +89,9 @@ class KallsymsBuilder {
   std::size_t base_at() const { return base_at_; }
 
  private:
+  // The lowest tokens, as in real kernels: compressed names contain zeros.
   static constexpr std::array<std::string_view, 5> kPieces = {"Tsym", "tfunc_", "_init", "do_",
                                                               "sy"};
-  static constexpr std::size_t kFirstPiece = 0x80;
 
   bool is_absolute(std::size_t i) const { return symbols_[i].value < image_address_; }
 
@@ -128,7 +128,7 @@ class KallsymsBuilder {
       std::size_t size = 1;
       for (std::size_t i = 0; i < kPieces.size() && size == 1; ++i)
         if (text.starts_with(kPieces[i])) {
-          token = static_cast<char>(kFirstPiece + i);
+          token = static_cast<char>(i);
           size = kPieces[i].size();
         }
       tokens += token;
@@ -163,8 +163,8 @@ class KallsymsBuilder {
     for (std::size_t token = 0; token < 256; ++token) {
       index.push_back(out_.size() - begin);
       if (token > ' ' && token < 0x7f) put(token, 1);
-      if (token >= kFirstPiece && token - kFirstPiece < kPieces.size())
-        for (const char c : kPieces[token - kFirstPiece]) put(static_cast<unsigned char>(c), 1);
+      if (token < kPieces.size())
+        for (const char c : kPieces[token]) put(static_cast<unsigned char>(c), 1);
       put(0, 1);
     }
     label();
@@ -193,18 +193,21 @@ class KallsymsBuilder {
 /// `count` symbols around the tables of an image at `image_address`: text, data, long names, names
 /// that occur twice, and, if asked for, per-CPU symbols that are numbers.
 inline KallsymsBuilder kallsyms_of(std::uint64_t image_address, std::size_t count, bool per_cpu) {
+  constexpr std::size_t kVariables = 20;
   KallsymsBuilder builder;
   if (per_cpu) {
-    builder.add(0, 'A', "fixed_percpu_data");
+    builder.add(0, 'D', "fixed_percpu_data");
     builder.add(0x31980, 'A', "runqueues");
   }
   builder.add(image_address, 'T', "_text");
   builder.add(image_address, 'T', "_stext");
-  for (std::size_t i = 0; builder.symbols().size() + 3 < count; ++i)
+  for (std::size_t i = 0; builder.symbols().size() + 3 + kVariables < count; ++i)
     builder.add(image_address + 0x10 * (i + 1), i % 3 == 0 ? 'T' : 't',
                 "sym" + std::to_string(i / 2));
   builder.add(image_address + 0x100000, 't', std::string(300, 'q') + "_a_long_rust_name");
   builder.add(image_address + 0x200000, 'D', "map_idr");
+  for (std::size_t i = 0; i < kVariables; ++i)
+    builder.add(image_address + 0x200100 + i, 'd', "variable" + std::to_string(i));
   builder.add(image_address + 0x300000, 'B', "_end");
   return builder;
 }

@@ -147,6 +147,47 @@ TEST_CASE("a file that lacks symbols or types opens, and says what it lacks and 
   CHECK((*untyped)->symbols_from() == "ELF symbols");
 }
 
+TEST_CASE("a program is no kernel, even with symbols") {
+  const Error program = open_error("/proc/self/exe");
+  CHECK(program.code == ErrorCode::kInvalidArgument);
+  CHECK(program.message.find("is no Linux kernel") != std::string::npos);
+}
+
+TEST_CASE("what a file lacks is taken from elsewhere, what it has is kept") {
+  const auto stripped = KernelFile::open(fixture("kernel.stripped"));
+  const auto untyped = KernelFile::open(fixture("kernel.nobtf"));
+  REQUIRE(stripped);
+  REQUIRE(untyped);
+  const auto found = [] {
+    KernelFile::Parts parts;
+    parts.origin = "guest memory";
+    parts.release = "6.0-elsewhere";
+    Kallsyms table;
+    table.names = "elsewhere";
+    table.symbols.push_back({.value = 5, .name = 0, .name_size = 9, .type = 'T'});
+    parts.symbols = SymbolTable::from_kallsyms(std::move(table), "guest memory");
+    parts.symbols_from = "kallsyms";
+    parts.types = fixture_btf();
+    parts.types_from = "BTF in guest memory";
+    return parts;
+  };
+  const auto named = KernelFile::complete(*stripped, found());
+  CHECK(named->is_complete());
+  CHECK(named->path() == fixture("kernel.stripped"));
+  CHECK(named->release() == "6.99.0-test");
+  CHECK(named->symbols().find("elsewhere"));
+  CHECK_FALSE(named->has_link_addresses());
+  CHECK(named->types_from() == "BTF");
+  CHECK(&named->btf() == &(*stripped)->btf());
+  const auto typed = KernelFile::complete(*untyped, found());
+  CHECK(typed->is_complete());
+  CHECK(typed->symbols().find("map_idr"));
+  CHECK(typed->has_link_addresses());
+  CHECK(typed->types_from() == "BTF in guest memory");
+  CHECK(typed->btf().find(BtfKind::kStruct, "everything"));
+  CHECK(KernelFile::complete(nullptr, found())->path() == "guest memory");
+}
+
 TEST_CASE("a file truncated at any length is refused and harms nothing") {
   const Folder folder;
   const Bytes whole = file_bytes(fixture("kernel.elf"));

@@ -3,6 +3,8 @@
 #include <doctest/doctest.h>
 #include <elf.h>
 
+#include <tuple>
+
 #include "introspect/kernel_file.h"
 #include "type_test_support.h"
 
@@ -35,6 +37,19 @@ const std::string kText("\0one\0two\0abs\0", 13);
 constexpr std::uint32_t kOne = 1;
 constexpr std::uint32_t kTwo = 5;
 constexpr std::uint32_t kAbs = 9;
+
+Kallsyms kallsyms_of(
+    const std::vector<std::tuple<std::uint64_t, char, std::string_view>>& symbols) {
+  Kallsyms table;
+  for (const auto& [value, type, name] : symbols) {
+    table.symbols.push_back({.value = value,
+                             .name = static_cast<std::uint32_t>(table.names.size()),
+                             .name_size = static_cast<std::uint16_t>(name.size()),
+                             .type = type});
+    table.names += name;
+  }
+  return table;
+}
 
 ByteSpan names() { return std::as_bytes(std::span(kText)); }
 
@@ -105,6 +120,62 @@ TEST_CASE("an address belongs to the symbol that covers it, a global one if ther
   CHECK_FALSE(table->containing(0xfff));
   CHECK_FALSE(table->containing(0x2000));
   CHECK(table->containing(UINT64_MAX)->name == "one");
+}
+
+TEST_CASE("symbols of kallsyms are found by name, the table owning them") {
+  auto table = SymbolTable::from_kallsyms(kallsyms_of({{0x31980, 'A', "runqueues"},
+                                                       {0x1000, 'T', "_text"},
+                                                       {0x1000, 't', "twice"},
+                                                       {0x2000, 'D', "twice"}}),
+                                          "kernel file vmlinuz");
+  const SymbolTable moved = std::move(table);
+  CHECK(moved.size() == 4);
+  CHECK(moved.find("runqueues")->absolute);
+  CHECK(moved.find("runqueues")->value == 0x31980);
+  CHECK_FALSE(moved.find("_text")->absolute);
+  CHECK(moved.find("_text")->global);
+  CHECK(moved.find("_text")->section == "");
+  CHECK(moved.find("twice")->value == 0x2000);
+  CHECK(moved.find_all("twice").size() == 2);
+  CHECK(moved.require("gone").error().message == "kernel file vmlinuz has no symbol gone");
+}
+
+TEST_CASE("in kallsyms a symbol reaches up to the next, and the last one nowhere") {
+  const auto table = SymbolTable::from_kallsyms(kallsyms_of({{0x1800, 'A', "number"},
+                                                             {0x1000, 't', "local"},
+                                                             {0x1000, 'T', "first"},
+                                                             {0x1000, 't', "alias"},
+                                                             {0x2000, 't', "second"},
+                                                             {0x3000, 'B', "_end"}}),
+                                                "f");
+  CHECK_FALSE(table.containing(0xfff));
+  CHECK(table.containing(0x1000)->name == "first");
+  CHECK(table.containing(0x1fff)->name == "first");
+  CHECK(table.containing(0x2000)->name == "second");
+  CHECK_FALSE(table.containing(0x3000));
+}
+
+TEST_CASE("a symbol known from elsewhere can be added to those of either kind") {
+  auto table = SymbolTable::from_kallsyms(kallsyms_of({{0x1000, 'T', "_text"}}), "f");
+  table.add("map_idr", 0x5000);
+  CHECK(table.require("map_idr") == 0x5000);
+  CHECK(table.size() == 2);
+  const Bytes symtab = table_of({{kOne, STB_GLOBAL, STT_OBJECT, 1, 7, 0}});
+  auto elf = SymbolTable::parse(symtab, names(), {"", ".data"}, "f");
+  REQUIRE(elf);
+  elf->add("map_idr", 0x5000);
+  CHECK(elf->find("map_idr")->value == 0x5000);
+  CHECK(elf->find("one")->value == 7);
+}
+
+TEST_CASE("two hundred thousand symbols of kallsyms take less than 12 MB") {
+  Kallsyms many;
+  for (std::uint32_t i = 0; i < 200'000; ++i)
+    many.symbols.push_back({.value = i, .name = i * 25, .name_size = 25, .type = 't'});
+  many.names.resize(200'000 * 25);
+  many.names.shrink_to_fit();
+  many.symbols.shrink_to_fit();
+  CHECK(SymbolTable::from_kallsyms(std::move(many), "f").memory_bytes() < 12'000'000);
 }
 
 TEST_CASE("a hundred thousand symbols of one name are indexed without delay") {
