@@ -75,7 +75,7 @@ class Image {
   }
   void idr(std::uint64_t at, std::uint32_t flags = 4) {
     Bytes bytes;
-    put(bytes, 0, 4), put(bytes, flags, 4), put(bytes, 0, 16);
+    put(bytes, 0, 4), put(bytes, flags, 4), put(bytes, 0, 8), put(bytes, 0, 8);
     pieces_[at] = bytes;
   }
   void raw(ByteSpan bytes) { read_only_.insert(read_only_.end(), bytes.begin(), bytes.end()); }
