@@ -228,6 +228,10 @@ std::shared_ptr<const KernelFile> KernelDiscovery::take() {
   parts.release = release_;
   for (RecoveredSymbol& symbol : recovered_)
     if (symbols_) symbols_->add(std::move(symbol.name), symbol.value);
+  // Before 5.11 arm64 maps the image from its header on, which a table of functions does not name.
+  const auto stext = symbols_ ? symbols_->find("_stext") : std::nullopt;
+  if (stext && !symbols_->find("_text") && image_.text_base.value() < stext->value)
+    symbols_->add("_text", image_.text_base.value());
   if (symbols_) {
     parts.symbols = *std::move(symbols_);
     parts.symbols_from = "kallsyms in guest memory";
