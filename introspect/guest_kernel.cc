@@ -36,18 +36,7 @@ std::optional<std::uint64_t> read_kaslr_slide(KernelMemory& memory, GuestVirt vm
   return parsed.ec == std::errc() ? std::optional(slide) : std::nullopt;
 }
 
-/// The image that the page tables map first; nothing when they map none.
-std::optional<KernelImage> find_image(PhysMemory& memory, const PagingRegisters& registers) {
-  const Processor* processor = find_processor(registers.machine);
-  if (processor == nullptr) return std::nullopt;
-  for (const auto& tables : processor->regimes(registers))
-    if (const auto images = processor->find_kernel_images(*tables, memory);
-        images && !images->empty())
-      return images->front();
-  return std::nullopt;
-}
-
-bool is_same_place(const std::optional<KernelImage>& a, const KernelImage& b) {
+bool is_same_place(const Result<KernelImage>& a, const KernelImage& b) {
   return a && a->text_base == b.text_base && a->phys == b.phys && a->data_base == b.data_base;
 }
 
@@ -175,7 +164,7 @@ void GuestKernel::refresh(PhysMemory& memory, const OtherRegisters& others) {
   if (mismatched() && !given_) search_again();
   if (discovery_) return discover(memory);
   if (found_in_ && !model_->boot &&
-      !is_same_place(find_image(cache, registers_.load()), *found_in_)) {
+      !is_same_place(find_kernel_image(cache, registers_.load()), *found_in_)) {
     reset_accessors();
     start_over();
     return;

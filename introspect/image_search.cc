@@ -130,18 +130,17 @@ std::string release_in(std::string_view banner) {
   return std::string(banner.substr(0, banner.find_first_of(" \n")));
 }
 
-std::string find_release_in_image(ByteSpan image) {
-  std::string release;
+std::optional<Banner> find_banner(ByteSpan image) {
+  std::optional<Banner> found;
   for_each_place(image, kBanner, [&](std::size_t at) {
     const ByteSpan rest = image.subspan(at, std::min(image.size() - at, kMaxBannerBytes));
     const std::string_view banner = text_in(rest);
-    // The words are also part of other texts ("Linux version %s (%s)").
     const bool number = banner.size() > kBanner.size() && banner[kBanner.size()] >= '0' &&
                         banner[kBanner.size()] <= '9';
-    if (number) release = release_in(banner);
+    if (number) found = {.at = at, .release = release_in(banner)};
     return !number;
   });
-  return release;
+  return found;
 }
 
 }  // namespace guestscope

@@ -29,7 +29,11 @@ std::string find_build_id_in_image(ByteSpan image);
 
 /// "Linux version 6.1.0-56-cloud-amd64 (debian-kernel@…" -> the third word; else empty.
 std::string release_in(std::string_view banner);
-/// By the first banner of the image.
-std::string find_release_in_image(ByteSpan image);
+struct Banner {
+  std::size_t at = 0;  ///< in the image
+  std::string release;
+};
+/// The first banner; other texts begin with the same words ("Linux version %s (%s)").
+std::optional<Banner> find_banner(ByteSpan image);
 
 }  // namespace guestscope

@@ -21,11 +21,20 @@ bool has_no_memory(const Error& error) {
   return error.code == ErrorCode::kNotRam || error.code == ErrorCode::kNotMapped;
 }
 
-std::string_view as_text(ByteSpan bytes) {
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
-
 }  // namespace
+
+Result<KernelImage> find_kernel_image(PhysMemory& memory, const PagingRegisters& registers) {
+  const Processor* processor = find_processor(registers.machine);
+  if (processor == nullptr || !processor->paging_enabled(registers))
+    return fail(ErrorCode::kNotReady, "paging is off: the guest has not entered its kernel yet");
+  Error error{.code = ErrorCode::kNotReady, .message = "these page tables map no kernel image"};
+  for (const auto& tables : processor->regimes(registers)) {
+    auto images = processor->find_kernel_images(*tables, memory);
+    if (images && !images->empty()) return images->front();
+    if (!images) error = std::move(images).error();
+  }
+  return std::unexpected(std::move(error));
+}
 
 KernelDiscovery::KernelDiscovery(std::shared_ptr<const KernelFile> file) : file_(std::move(file)) {}
 
@@ -46,25 +55,11 @@ void KernelDiscovery::restart(const KernelImage& image, Machine machine) {
 
 Result<void> KernelDiscovery::read_slice(PhysMemory& memory, const PagingRegisters& registers) {
   const bool was_out_of_sight = std::exchange(out_of_sight_, true);
-  const Processor* processor = find_processor(registers.machine);
-  if (processor == nullptr || !processor->paging_enabled(registers))
-    return fail(ErrorCode::kNotReady, "paging is off: the guest has not entered its kernel yet");
-  std::optional<Error> error;
-  std::optional<KernelImage> image;
-  for (const auto& tables : processor->regimes(registers)) {
-    auto images = processor->find_kernel_images(*tables, memory);
-    if (images && !images->empty()) {
-      image = images->front();
-      break;
-    }
-    if (!images) error = std::move(images).error();
-  }
-  if (!image && error) return std::unexpected(std::move(*error));
-  if (!image) return fail(ErrorCode::kNotReady, "these page tables map no kernel image");
-  const bool moved = image->text_base != image_.text_base || image->phys != image_.phys;
-  if (moved || (was_out_of_sight && !is_unchanged(memory))) restart(*image, registers.machine);
+  GS_ASSIGN(const KernelImage image, find_kernel_image(memory, registers));
+  const bool moved = image.text_base != image_.text_base || image.phys != image_.phys;
+  if (moved || (was_out_of_sight && !is_unchanged(memory))) restart(image, registers.machine);
   out_of_sight_ = false;
-  image_.size = image->size;
+  image_.size = image.size;
   if (stage_ == Stage::kTables) read_tables(memory);
   if (stage_ == Stage::kIdentity) read_pieces(memory);
   return {};
@@ -202,14 +197,10 @@ void KernelDiscovery::look_for_notes() {
 }
 
 void KernelDiscovery::look_for_banner() {
-  const std::string_view text = as_text(read_);
-  for (std::size_t at = text.find("Linux version "); at != text.npos;
-       at = text.find("Linux version ", at + 1)) {
-    release_ = release_in(text.substr(at, kMaxBannerBytes));
-    if (release_.empty()) continue;
-    recovered_.push_back({.name = "linux_banner", .value = begin_.value() + at});
-    return;
-  }
+  auto banner = find_banner(read_);
+  if (!banner) return;
+  release_ = std::move(banner->release);
+  recovered_.push_back({.name = "linux_banner", .value = begin_.value() + banner->at});
 }
 
 void KernelDiscovery::read_pieces(PhysMemory& memory) {

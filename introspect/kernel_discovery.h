@@ -24,6 +24,9 @@
 
 namespace guestscope {
 
+/// The likeliest image in the tables that the registers name. kNotReady when there is none.
+Result<KernelImage> find_kernel_image(PhysMemory& memory, const PagingRegisters& registers);
+
 class KernelDiscovery {
  public:
   /// `file`: a kernel file that lacks its symbols or its types, which are then sought, or null.

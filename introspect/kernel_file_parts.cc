@@ -260,7 +260,10 @@ class Reader {
 
   // Symbols, and what else is not known yet, from the image itself.
   void search(const Image& image) {
-    is_kernel_ = !(parts().release = find_release_in_image(image.bytes)).empty();
+    if (auto banner = find_banner(image.bytes)) {
+      is_kernel_ = true;
+      parts().release = std::move(banner->release);
+    }
     if (parts().build_id.empty()) parts().build_id = find_build_id_in_image(image.bytes);
     if (parts().types_from.empty())
       if (auto types = find_types_in_image(image.bytes, path_)) {

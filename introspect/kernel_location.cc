@@ -34,8 +34,6 @@ bool KernelLocation::same_boot(const KernelLocation& other) const {
 
 namespace {
 
-constexpr std::string_view kBannerStart = "Linux version ";
-
 Result<KernelMarks> read_marks(KernelMemory& memory, const BootModel& boot, std::uint64_t slide) {
   const auto at = [&](std::uint64_t link) { return GuestVirt(link + slide); };
   ReadBatch batch;
@@ -85,11 +83,7 @@ std::string find_release(KernelMemory& memory, const KernelImage& image) {
         from,
         std::min<std::uint64_t>(kBannerSearchStep + kMaxBannerBytes, end.value() - from.value()));
     if (!piece) return {};
-    const std::string_view text(reinterpret_cast<const char*>(piece->data()), piece->size());
-    for (std::size_t hit = text.find(kBannerStart); hit != text.npos;
-         hit = text.find(kBannerStart, hit + 1))
-      if (std::string release = release_in(text.substr(hit, kMaxBannerBytes)); !release.empty())
-        return release;
+    if (auto banner = find_banner(*piece)) return std::move(banner->release);
   }
   return {};
 }

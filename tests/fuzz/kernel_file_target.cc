@@ -1,7 +1,5 @@
 // Input: a kernel file: ELF, or wrapped.
 #include <elf.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <string>
@@ -10,6 +8,7 @@
 #include "tests/fuzz/fuzz_targets.h"
 #include "tests/support/btf_builder.h"
 #include "tests/support/kernel_wrapping.h"
+#include "tests/support/memory_file.h"
 
 namespace guestscope::fuzz {
 
@@ -107,23 +106,6 @@ Bytes kernel_seed() {
   elf.add(".BTF", other, types.bytes());
   return elf.finish();
 }
-
-/// A file that exists in memory only.
-class MemoryFile {
- public:
-  explicit MemoryFile(ByteSpan bytes) : fd_(::memfd_create("fuzz", MFD_CLOEXEC)) {
-    require(fd_ >= 0, "memfd_create() succeeds");
-    require(::write(fd_, bytes.data(), bytes.size()) == static_cast<ssize_t>(bytes.size()),
-            "all is written");
-  }
-  MemoryFile(const MemoryFile&) = delete;
-  MemoryFile& operator=(const MemoryFile&) = delete;
-  ~MemoryFile() { ::close(fd_); }
-  std::string path() const { return "/proc/self/fd/" + std::to_string(fd_); }
-
- private:
-  int fd_;
-};
 
 }  // namespace
 
