@@ -44,8 +44,8 @@ struct ReadMaps {
 void read_contents(GuestKernel& kernel, PhysMemory& memory, std::vector<ReadMap>& maps) {
   std::size_t budget = kMaxContentBytes;
   for (ReadMap& map : maps)
-    map.contents =
-        std::make_shared<const Result<MapContents>>(kernel.map_contents(memory, map.info, budget));
+    map.contents = std::make_shared<const Result<MapContents>>(
+        kernel.map_contents(memory, map.info, {}, budget));
 }
 
 using Wanted = std::function<bool(const MapInfo&)>;

@@ -1,5 +1,6 @@
 #include "daemon/contents_json.h"
 
+#include "daemon/facts_json.h"
 #include "daemon/guest_json.h"
 
 namespace guestscope {
@@ -17,20 +18,15 @@ class EntryWriter {
   }
 
   void append_entry(std::string& text, std::size_t record) {
-    text += "{\"key\":";
-    if (contents_.indexed)
-      text += fmt::format_int(record).c_str();
-    else
-      append_typed(text, contents_.key_type, contents_.key(record), record, "key");
-    if (raw_)
-      append_hex(text, "key_hex",
-                 contents_.indexed
-                     ? index_bytes(record)
-                     : Bytes(contents_.key(record).begin(), contents_.key(record).end()));
-    if (contents_.cpus.empty()) {
+    text += '{';
+    append_key(text, record);
+    if (!contents_.values_shown) {
+      if (raw_ && contents_.value(record)) append_hex(text, "value_hex", *contents_.value(record));
+    } else if (contents_.cpus.empty()) {
       append_cell(text, record, 0);
     } else {
-      text += ",\"values\":[";
+      begin_member(text, "values");
+      text += '[';
       for (std::size_t cell = 0; cell < contents_.cells(); ++cell) {
         text += fmt::format("{}{{\"cpu\":{}", cell == 0 ? "" : ",", contents_.cpus[cell]);
         append_cell(text, record, cell);
@@ -38,15 +34,31 @@ class EntryWriter {
       }
       text += ']';
     }
+    append_facts(text, contents_.facts_of(record));
     text += '}';
   }
 
   const Problems& problems() const { return problems_; }
 
  private:
+  void append_key(std::string& text, std::size_t record) {
+    const KeyForm form = contents_.keys;
+    if (form == KeyForm::kNone) return;
+    begin_member(text, "key");
+    if (form == KeyForm::kBytes)
+      append_typed(text, contents_.key_type, contents_.key(record), record, "key");
+    else
+      text += fmt::format_int(contents_.key_number(record)).c_str();
+    if (!raw_) return;
+    if (form == KeyForm::kIndex)
+      append_hex(text, "key_hex", index_bytes(record));
+    else
+      append_hex(text, "key_hex", contents_.key(record));
+  }
+
   void append_cell(std::string& text, std::size_t record, std::size_t cell) {
     const auto value = contents_.value(record, cell);
-    text += ",\"value\":";
+    begin_member(text, "value");
     if (value)
       append_typed(text, contents_.value_type, *value, record, "value");
     else
@@ -56,6 +68,13 @@ class EntryWriter {
       append_hex(text, "value_hex", *value);
     else
       text += ",\"value_hex\":null";
+  }
+
+  static void begin_member(std::string& text, std::string_view name) {
+    if (text.back() != '{') text += ',';
+    text += '"';
+    text += name;
+    text += "\":";
   }
 
   /// By its type; bytes without a type, or with one that does not fit them, as hex.
@@ -73,14 +92,17 @@ class EntryWriter {
   }
 
   static void append_hex(std::string& text, std::string_view name, ByteSpan bytes) {
-    text += fmt::format(",\"{}\":\"{}\"", name, hex_bytes(bytes));
+    begin_member(text, name);
+    text += '"';
+    text += hex_bytes(bytes);
+    text += '"';
   }
 
   /// The key of an array element as the kernel's interface has it: a number of key_size bytes.
   Bytes index_bytes(std::size_t record) const {
     Bytes key(contents_.key_size);
     for (std::size_t i = 0; i < std::min<std::size_t>(key.size(), 4); ++i)
-      key[i] = static_cast<std::byte>(record >> (8 * i) & 0xff);
+      key[i] = static_cast<std::byte>(contents_.key_number(record) >> (8 * i) & 0xff);
     return key;
   }
 
@@ -94,7 +116,9 @@ class EntryWriter {
 bool write_entries(const MapContents& contents, bool raw, const Problems& further,
                    const WriteBody& write) {
   EntryWriter writer(contents, raw, further);
-  std::string piece = "\"entries\":[";
+  std::string piece;
+  append_facts(piece, contents.facts);
+  piece += piece.empty() ? "\"entries\":[" : ",\"entries\":[";
   for (std::size_t record = 0; record < contents.size(); ++record) {
     if (record != 0) piece += ',';
     writer.append_entry(piece, record);

@@ -21,6 +21,7 @@ MapInfo decode_map(const MapModel& model, const IdrEntry& entry, const StructVie
           .value_size = view.u64(Map::kValueSize),
           .max_entries = view.u64(Map::kMaxEntries),
           .flags = flags,
+          .extra = view.u64(Map::kExtra),
           .flag_names = model.flags.flags(flags),
           .frozen = view.u64(Map::kFrozen) != 0,
           .btf_object = view.pointer(Map::kBtf),

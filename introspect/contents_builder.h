@@ -1,68 +1,110 @@
-// ContentsBuilder: how the readers of single kinds of map fill a MapContents. Internal to
-// introspect/.
+// ContentsBuilder: how the readers of single types of map fill a MapContents; and the list of those
+// readers. Internal to introspect/.
 #pragma once
 
 #include <functional>
 
-#include "introspect/bpf_maps.h"
+#include "introspect/map_contents.h"
 
 namespace guestscope {
 
 class ContentsBuilder {
  public:
-  /// `budget`: bytes that this answer may still hold; what is appended is taken from it.
-  ContentsBuilder(const MapInfo& map, std::size_t& budget) : budget_(budget) {
+  /// `part`: what is wanted. `budget`: bytes that this answer may still hold; what is appended is
+  /// taken from it.
+  ContentsBuilder(const MapInfo& map, const MapPart& part, std::size_t& budget)
+      : part_(part), budget_(budget) {
     contents_.key_size = map.key_size;
     contents_.value_size = map.value_size;
   }
 
-  void set_indexed() { contents_.indexed = true; }
+  const MapPart& part() const { return part_; }
+  void set_part(const MapPart& part) { part_ = part; }
+
+  /// Keys are the numbers from `first` on, and are not stored.
+  void set_indexed(std::uint64_t first) {
+    contents_.keys = KeyForm::kIndex;
+    contents_.first_index_ = first;
+  }
+  void set_keys(KeyForm keys) { contents_.keys = keys; }
+  /// Entries are shown by their facts, and not by their values (which may be there as well).
+  void show_facts_only() { contents_.values_shown = false; }
+  void set_lookup_error(int error) { contents_.lookup_error = error; }
   void set_cpus(std::vector<unsigned> cpus) { contents_.cpus = std::move(cpus); }
-  /// Bytes from one key, or value, to the next inside the records.
+  /// Bytes from one key, or value, to the next inside the records. 0: there are none.
   void set_strides(std::size_t key, std::size_t value) {
     contents_.key_stride_ = key;
     contents_.value_stride_ = value;
   }
-  std::size_t record_bytes() const {
-    return contents_.key_stride_ + contents_.value_stride_ * contents_.cells();
-  }
+  std::size_t record_bytes() const { return contents_.record_bytes(); }
   std::size_t count() const { return contents_.count_; }
-  /// False, with a problem, when `more` records would exceed what one answer may hold.
+
+  /// How many of `wanted` more records the budget and the part's limit allow.
+  std::uint64_t room(std::uint64_t wanted) const;
+  /// For readers that cannot stop in the middle: false, with a problem, when `more` records would
+  /// exceed the budget.
   bool has_room(std::size_t more);
+  /// The next part begins there.
+  void stop_at(MapCursor next) { contents_.next = next; }
 
   /// Appends `n` zeroed records and returns their bytes; pointers into earlier records are void.
   std::span<std::byte> append(std::size_t n);
+  /// Appends one record with that key and value (shorter ones leave zeros) and returns its place.
+  std::size_t add(ByteSpan key, ByteSpan value);
+  /// The same, with an index for a key (KeyForm::kNumber; a key stride of at least 4).
+  std::size_t add(std::uint32_t index, ByteSpan value);
   std::span<std::byte> key_of(std::size_t record);
   std::span<std::byte> value_of(std::size_t record, std::size_t cell);
+  void set_facts(std::size_t record, Facts facts);
+  void add_map_fact(std::string name, FactValue value) {
+    contents_.facts.push_back({.name = std::move(name), .value = std::move(value)});
+  }
   void unreadable(std::size_t record, std::size_t cell) {
     const std::size_t index = record * contents_.cells() + cell;
     if (contents_.unreadable_.size() <= index) contents_.unreadable_.resize(index + 1);
     contents_.unreadable_[index] = true;
   }
-  /// The order in which records are listed, by their place.
+  /// The order in which records are listed, by their place. Records that it lacks are left out.
   void set_order(std::vector<std::uint32_t> order) { contents_.order_ = std::move(order); }
+
+  /// Leaves out the records for which `wanted(contents, record)` is false.
+  void keep_if(const std::function<bool(const MapContents&, std::size_t)>& wanted);
 
   Problems& problems() { return contents_.problems; }
   MapContents finish() { return std::move(contents_); }
 
  private:
+  MapPart part_;
   std::size_t& budget_;
   MapContents contents_;
 };
 
 inline std::size_t round_up_8(std::size_t size) { return (size + 7) & ~std::size_t{7}; }
 
-/// The map is an array (elements side by side) or a per-CPU array (pointers side by side).
-Result<void> read_array(MapReadContext& context, const MapInfo& map, bool per_cpu,
-                        ContentsBuilder& builder);
-/// The map is a hash table; per-CPU ones have a pointer in each element's value.
-Result<void> read_hash(MapReadContext& context, const MapInfo& map, bool per_cpu,
-                       ContentsBuilder& builder);
+/// How maps of one type are read.
+struct MapReader {
+  using List = Result<void> (*)(MapReadContext&, const MapInfo&, ContentsBuilder&);
+  using Find = Result<void> (*)(MapReadContext&, const MapInfo&, ByteSpan key, ContentsBuilder&);
 
-/// The map is a table of functions that the kernel calls (struct_ops): one value, of a type of the
-/// kernel's.
-Result<void> read_struct_ops(MapReadContext& context, const MapInfo& map, bool per_cpu,
+  std::string_view type;  ///< "percpu_hash"
+  List list;              ///< entries from builder.part() on
+  /// At most one entry, that of the key. For array-like maps (whose lists begin at the index
+  /// part.from.position) find_by_index; null: the map has no keys.
+  Find find;
+  bool per_cpu = false;  ///< a value for each CPU: context.per_cpu is there, cpus are set
+};
+
+/// For maps whose keys are indexes below max_entries: a list of one.
+Result<void> find_by_index(MapReadContext& context, const MapInfo& map, ByteSpan key,
+                           ContentsBuilder& builder);
+/// For small maps that know no faster way: the list, from which the key's entry is kept.
+Result<void> find_by_listing(MapReadContext& context, const MapInfo& map, ByteSpan key,
                              ContentsBuilder& builder);
+
+/// The readers of each source file: added up in map_contents.cc.
+std::span<const MapReader> array_readers();
+std::span<const MapReader> hash_readers();
+std::span<const MapReader> struct_ops_readers();
 
 /// One value of each CPU of each given record, from the per-CPU pointer that belongs to it.
 /// `where(i)` names the i-th of them for problems.

@@ -98,6 +98,7 @@ void GuestKernel::use_model(std::shared_ptr<const KernelModel> model) {
   model_ = std::move(model);
   discovery_.reset();
   types_ = BtfCache(model_->file);
+  layouts_.emplace(model_->file);
 }
 
 const KernelLocation* GuestKernel::location() const {
@@ -269,20 +270,34 @@ Result<MapList> GuestKernel::maps(PhysMemory& memory) {
   return read_maps(reader, *model_->maps, *accessor);
 }
 
-Result<MapContents> GuestKernel::map_contents(PhysMemory& memory, const MapInfo& map,
-                                              std::size_t& budget) {
+Result<MapContents> GuestKernel::with_map_context(PhysMemory& memory, std::size_t& budget,
+                                                  const ReadMap& read) {
   const MapAccessor* accessor = maps_.get();
   if (accessor == nullptr) return std::unexpected(why_not(maps_.status(), "maps"));
   KernelMemory reader(memory, *accessor->location.regime, accessor->location.linear);
-  const auto& kernel_btf = model_->maps->kernel_btf;
-  MapReadContext context{
-      .memory = reader,
-      .model = *model_->maps,
-      .types = types_,
-      .budget = budget,
-      .per_cpu = per_cpu_.get(),
-      .kernel_btf = kernel_btf ? accessor->location.at(*kernel_btf) : GuestVirt()};
-  return read_map_contents(context, map);
+  MapReadContext context{.memory = reader,
+                         .location = accessor->location,
+                         .model = *model_->maps,
+                         .layouts = *layouts_,
+                         .types = types_,
+                         .budget = budget,
+                         .per_cpu = per_cpu_.get()};
+  return read(context);
+}
+
+Result<MapContents> GuestKernel::map_contents(PhysMemory& memory, const MapInfo& map,
+                                              const MapPart& part, std::size_t& budget) {
+  return with_map_context(memory, budget, [&](MapReadContext& context) {
+    return read_map_contents(context, map, part);
+  });
+}
+
+Result<MapContents> GuestKernel::map_entry(PhysMemory& memory, const MapInfo& map,
+                                           const MakeKey& make_key) {
+  std::size_t budget = kMaxContentBytes;
+  return with_map_context(memory, budget, [&](MapReadContext& context) {
+    return read_map_entry(context, map, make_key);
+  });
 }
 
 Result<ProgList> GuestKernel::progs(PhysMemory& memory) {

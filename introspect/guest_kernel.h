@@ -15,10 +15,10 @@
 #include <string>
 
 #include "introspect/accessors.h"
-#include "introspect/bpf_maps.h"
 #include "introspect/bpf_progs.h"
 #include "introspect/kernel_discovery.h"
 #include "introspect/lazy_accessor.h"
+#include "introspect/map_contents.h"
 #include "introspect/run_queues.h"
 
 namespace guestscope {
@@ -81,11 +81,16 @@ class GuestKernel {
   // summary().
   Result<MapList> maps(PhysMemory& memory);
   /// `budget`: bytes that the answer may still hold; what this map takes is subtracted.
-  Result<MapContents> map_contents(PhysMemory& memory, const MapInfo& map, std::size_t& budget);
+  Result<MapContents> map_contents(PhysMemory& memory, const MapInfo& map, const MapPart& part,
+                                   std::size_t& budget);
+  Result<MapContents> map_entry(PhysMemory& memory, const MapInfo& map, const MakeKey& make_key);
   Result<ProgList> progs(PhysMemory& memory);
   Result<RunQueueList> run_queues(PhysMemory& memory);
 
  private:
+  using ReadMap = std::function<Result<MapContents>(MapReadContext&)>;
+  Result<MapContents> with_map_context(PhysMemory& memory, std::size_t& budget,
+                                       const ReadMap& read);
   bool same_boot(PhysMemory& memory, const OtherRegisters& others);
   void reset_accessors();
   bool mismatched() const;
@@ -111,6 +116,7 @@ class GuestKernel {
   LazyAccessor<ProgAccessor> progs_;
   LazyAccessor<PerCpuOffsets> per_cpu_;
   BtfCache types_;
+  std::optional<Layouts> layouts_;         // of model_
   std::optional<KernelLocation> located_;  // when every accessor has failed for good
   std::optional<KernelLocation> last_boot_;
   std::uint64_t boots_ = 0;

@@ -45,6 +45,9 @@ class HashWalk {
   }
 
   Result<void> run() {
+    if (map_.key_size == 0 || map_.value_size == 0)
+      return fail_at(map_.address.value(), ErrorCode::kCorrupt, "keys of {} bytes, values of {}",
+                     map_.key_size, map_.value_size);
     StructBatch batch(context_.model.htab);
     batch.add(map_.address);
     batch.read(context_.memory);
@@ -220,11 +223,27 @@ class HashWalk {
   bool full_ = false;
 };
 
+Result<void> list_hash(MapReadContext& context, const MapInfo& map, ContentsBuilder& builder) {
+  return HashWalk(context, map, false, builder).run();
+}
+
+Result<void> list_per_cpu_hash(MapReadContext& context, const MapInfo& map,
+                               ContentsBuilder& builder) {
+  return HashWalk(context, map, true, builder).run();
+}
+
 }  // namespace
 
-Result<void> read_hash(MapReadContext& context, const MapInfo& map, bool per_cpu,
-                       ContentsBuilder& builder) {
-  return HashWalk(context, map, per_cpu, builder).run();
+std::span<const MapReader> hash_readers() {
+  static constexpr MapReader kReaders[] = {
+      {.type = "hash", .list = list_hash, .find = find_by_listing},
+      {.type = "lru_hash", .list = list_hash, .find = find_by_listing},
+      {.type = "percpu_hash", .list = list_per_cpu_hash, .find = find_by_listing, .per_cpu = true},
+      {.type = "lru_percpu_hash",
+       .list = list_per_cpu_hash,
+       .find = find_by_listing,
+       .per_cpu = true}};
+  return kReaders;
 }
 
 }  // namespace guestscope

@@ -1,4 +1,4 @@
-// What all kinds of map share: the records, per-CPU values, and which reader serves which type.
+// What all types of map share: the records, per-CPU values, and which reader serves which type.
 #include <algorithm>
 #include <array>
 #include <string_view>
@@ -8,17 +8,33 @@
 
 namespace guestscope {
 
+std::uint64_t MapContents::key_number(std::size_t record) const {
+  if (keys == KeyForm::kIndex) return first_index_ + place(record);
+  const ByteSpan stored = ByteSpan(records_).subspan(place(record) * record_bytes(), key_stride_);
+  return load_le(stored.data(), std::min<std::size_t>(stored.size(), 4));
+}
+
 ByteSpan MapContents::key(std::size_t record) const {
-  const std::size_t record_bytes = key_stride_ + value_stride_ * cells();
-  return ByteSpan(records_).subspan(place(record) * record_bytes, indexed ? 0 : key_size);
+  if (keys == KeyForm::kNone || keys == KeyForm::kIndex) return {};
+  return ByteSpan(records_).subspan(place(record) * record_bytes(), key_size);
 }
 
 std::optional<ByteSpan> MapContents::value(std::size_t record, std::size_t cell) const {
+  if (value_stride_ == 0) return std::nullopt;
   const std::size_t index = place(record) * cells() + cell;
   if (index < unreadable_.size() && unreadable_[index]) return std::nullopt;
-  const std::size_t record_bytes = key_stride_ + value_stride_ * cells();
   return ByteSpan(records_).subspan(
-      place(record) * record_bytes + key_stride_ + cell * value_stride_, value_size);
+      place(record) * record_bytes() + key_stride_ + cell * value_stride_, value_size);
+}
+
+const Facts& MapContents::facts_of(std::size_t record) const {
+  static const Facts kNone;
+  return place(record) < facts_.size() ? facts_[place(record)] : kNone;
+}
+
+std::uint64_t ContentsBuilder::room(std::uint64_t wanted) const {
+  const std::uint64_t left = part_.limit - std::min<std::uint64_t>(part_.limit, count());
+  return std::min({wanted, left, budget_ / std::max<std::uint64_t>(1, record_bytes())});
 }
 
 bool ContentsBuilder::has_room(std::size_t more) {
@@ -38,6 +54,21 @@ std::span<std::byte> ContentsBuilder::append(std::size_t n) {
   return std::span(contents_.records_).subspan(before);
 }
 
+std::size_t ContentsBuilder::add(ByteSpan key, ByteSpan value) {
+  const std::size_t record = count();
+  append(1);
+  std::ranges::copy(key.first(std::min(key.size(), contents_.key_stride_)), key_of(record).begin());
+  std::ranges::copy(value.first(std::min(value.size(), contents_.value_stride_)),
+                    value_of(record, 0).begin());
+  return record;
+}
+
+std::size_t ContentsBuilder::add(std::uint32_t index, ByteSpan value) {
+  std::array<std::byte, 4> key{};
+  for (unsigned i = 0; i < key.size(); ++i) key[i] = static_cast<std::byte>(index >> (8 * i));
+  return add(key, value);
+}
+
 std::span<std::byte> ContentsBuilder::key_of(std::size_t record) {
   return std::span(contents_.records_).subspan(record * record_bytes(), contents_.key_stride_);
 }
@@ -46,6 +77,19 @@ std::span<std::byte> ContentsBuilder::value_of(std::size_t record, std::size_t c
   return std::span(contents_.records_)
       .subspan(record * record_bytes() + contents_.key_stride_ + cell * contents_.value_stride_,
                contents_.value_stride_);
+}
+
+void ContentsBuilder::set_facts(std::size_t record, Facts facts) {
+  if (contents_.facts_.size() <= record) contents_.facts_.resize(record + 1);
+  contents_.facts_[record] = std::move(facts);
+}
+
+void ContentsBuilder::keep_if(const std::function<bool(const MapContents&, std::size_t)>& wanted) {
+  std::vector<std::uint32_t> kept;
+  for (std::size_t record = 0; record < contents_.size(); ++record)
+    if (wanted(contents_, record))
+      kept.push_back(static_cast<std::uint32_t>(contents_.place(record)));
+  contents_.order_ = std::move(kept);
 }
 
 void read_per_cpu_values(MapReadContext& context, std::size_t first_record,
@@ -78,26 +122,30 @@ void read_per_cpu_values(MapReadContext& context, std::size_t first_record,
 
 namespace {
 
-struct Kind {
-  std::string_view type;
-  Result<void> (*read)(MapReadContext&, const MapInfo&, bool, ContentsBuilder&);
-  bool per_cpu;
-};
-
-constexpr std::array<Kind, 7> kKinds = {{{"array", read_array, false},
-                                         {"percpu_array", read_array, true},
-                                         {"hash", read_hash, false},
-                                         {"lru_hash", read_hash, false},
-                                         {"percpu_hash", read_hash, true},
-                                         {"lru_percpu_hash", read_hash, true},
-                                         {"struct_ops", read_struct_ops, false}}};
+const MapReader* find_reader(std::string_view type) {
+  for (const auto readers : {array_readers(), hash_readers(), struct_ops_readers()}) {
+    const auto found = std::ranges::find(readers, type, &MapReader::type);
+    if (found != readers.end()) return &*found;
+  }
+  return nullptr;
+}
 
 Result<void> check_sizes(const MapInfo& map) {
-  if (map.key_size == 0 || map.key_size > kMaxKeyBytes)
+  if (map.key_size > kMaxKeyBytes)
     return fail_at(map.address.value(), ErrorCode::kCorrupt, "keys of {} bytes", map.key_size);
-  if (map.value_size == 0 || map.value_size > kMaxValueBytes)
+  if (map.value_size > kMaxValueBytes)
     return fail_at(map.address.value(), ErrorCode::kCorrupt, "values of {} bytes", map.value_size);
   return {};
+}
+
+Result<const MapReader*> choose_reader(const MapReadContext& context, const MapInfo& map) {
+  const MapReader* reader = find_reader(map.type);
+  if (reader == nullptr)
+    return fail(ErrorCode::kUnsupported, "the contents of {} maps cannot be read", map.type);
+  GS_CHECK(check_sizes(map));
+  if (reader->per_cpu && context.per_cpu == nullptr)
+    return fail(ErrorCode::kNotReady, "the per-CPU offsets are not ready");
+  return reader;
 }
 
 /// The `struct btf` that btf_vmlinux_value_type_id counts in: the one that a struct_ops map names
@@ -110,9 +158,10 @@ Result<GuestVirt> find_kernel_types(MapReadContext& context, const MapInfo& map)
               context.memory.read_number(map.address.wrapping_add(offset), 8));
     if (object != 0) return GuestVirt(object);
   }
-  if (context.kernel_btf.is_null())
+  if (!context.model.kernel_btf)
     return fail(ErrorCode::kUnsupported, "the kernel's symbols do not tell where its own BTF is");
-  GS_ASSIGN(const std::uint64_t object, context.memory.read_number(context.kernel_btf, 8));
+  const GuestVirt pointer = context.location.at(*context.model.kernel_btf);
+  GS_ASSIGN(const std::uint64_t object, context.memory.read_number(pointer, 8));
   return GuestVirt(object);
 }
 
@@ -139,21 +188,68 @@ void find_types(MapReadContext& context, const MapInfo& map, MapContents& conten
   contents.value_type = kernel_value ? map.btf_vmlinux_value_type_id : map.btf_value_type_id;
 }
 
+ContentsBuilder start(const MapReadContext& context, const MapReader& reader, const MapInfo& map,
+                      const MapPart& part) {
+  ContentsBuilder builder(map, part, context.budget);
+  if (reader.per_cpu) builder.set_cpus(context.per_cpu->possible_cpus());
+  return builder;
+}
+
 }  // namespace
 
-Result<MapContents> read_map_contents(MapReadContext& context, const MapInfo& map) {
-  const auto kind = std::ranges::find(kKinds, std::string_view(map.type), &Kind::type);
-  if (kind == kKinds.end())
-    return fail(ErrorCode::kUnsupported, "the contents of {} maps cannot be read", map.type);
-  GS_CHECK(check_sizes(map));
-  if (kind->per_cpu && context.per_cpu == nullptr)
-    return fail(ErrorCode::kNotReady, "the per-CPU offsets are not ready");
-  ContentsBuilder builder(map, context.budget);
-  if (kind->per_cpu) builder.set_cpus(context.per_cpu->possible_cpus());
-  GS_CHECK(kind->read(context, map, kind->per_cpu, builder));
+Result<MapContents> read_map_contents(MapReadContext& context, const MapInfo& map,
+                                      const MapPart& part) {
+  GS_ASSIGN(const MapReader* reader, choose_reader(context, map));
+  ContentsBuilder builder = start(context, *reader, map, part);
+  GS_CHECK(reader->list(context, map, builder));
   MapContents contents = builder.finish();
   find_types(context, map, contents);
   return contents;
+}
+
+Result<MapContents> read_map_entry(MapReadContext& context, const MapInfo& map,
+                                   const MakeKey& make_key) {
+  GS_ASSIGN(const MapReader* reader, choose_reader(context, map));
+  if (reader->find == nullptr)
+    return fail(ErrorCode::kInvalidArgument, "{} maps have no keys to look up", map.type);
+  MapContents shape;
+  shape.key_size = map.key_size;
+  shape.keys = reader->find == find_by_index ? KeyForm::kIndex : KeyForm::kBytes;
+  find_types(context, map, shape);
+  GS_ASSIGN(const Bytes key, make_key(shape));
+  ContentsBuilder builder = start(context, *reader, map, {.from = {}, .limit = 1});
+  GS_CHECK(reader->find(context, map, key, builder));
+  MapContents contents = builder.finish();
+  contents.next.reset();
+  contents.btf = shape.btf;
+  contents.key_type = shape.key_type;
+  contents.value_type = shape.value_type;
+  contents.problems.add_all(shape.problems);
+  return contents;
+}
+
+Result<void> find_by_index(MapReadContext& context, const MapInfo& map, ByteSpan key,
+                           ContentsBuilder& builder) {
+  const std::uint64_t index = load_le(key.data(), std::min<std::size_t>(key.size(), 8));
+  if (index >= map.max_entries) return {};
+  builder.set_part({.from = {.position = index}, .limit = 1});
+  const auto readers = find_reader(map.type);
+  GS_CHECK(readers->list(context, map, builder));
+  // A list that leaves out what is empty goes on to the next that is not.
+  builder.keep_if([&](const MapContents& contents, std::size_t record) {
+    return contents.key_number(record) == index;
+  });
+  return {};
+}
+
+Result<void> find_by_listing(MapReadContext& context, const MapInfo& map, ByteSpan key,
+                             ContentsBuilder& builder) {
+  builder.set_part({});
+  GS_CHECK(find_reader(map.type)->list(context, map, builder));
+  builder.keep_if([&](const MapContents& contents, std::size_t record) {
+    return std::ranges::equal(contents.key(record), key);
+  });
+  return {};
 }
 
 }  // namespace guestscope

@@ -26,9 +26,7 @@ std::uint64_t uses(const StructView& map) {
   return static_cast<std::uint64_t>(std::max<std::int64_t>(0, others));
 }
 
-}  // namespace
-
-Result<void> read_struct_ops(MapReadContext& context, const MapInfo& map, bool /*per_cpu*/,
+Result<void> list_struct_ops(MapReadContext& context, const MapInfo& map,
                              ContentsBuilder& builder) {
   constexpr std::uint64_t kUnset = 0;  // BPF_STRUCT_OPS_STATE_INIT
   if (!context.model.struct_ops)
@@ -38,7 +36,9 @@ Result<void> read_struct_ops(MapReadContext& context, const MapInfo& map, bool /
   batch.add(map.address);
   batch.read(context.memory);
   GS_ASSIGN(const StructView view, batch[0]);
-  builder.set_indexed();
+  builder.set_indexed(0);
+  if (map.value_size == 0)
+    return fail_at(map.address.value(), ErrorCode::kCorrupt, "values of 0 bytes");
   builder.set_strides(0, round_up_8(map.value_size));
   if (!builder.has_room(1)) return {};
   const std::span<std::byte> value = builder.append(1).first(map.value_size);
@@ -57,6 +57,14 @@ Result<void> read_struct_ops(MapReadContext& context, const MapInfo& map, bool /
   for (std::size_t i = 0; i < count.size() && i < 8; ++i)
     count[i] = static_cast<std::byte>(uses(view) >> (8 * i) & 0xff);
   return {};
+}
+
+}  // namespace
+
+std::span<const MapReader> struct_ops_readers() {
+  static constexpr MapReader kReaders[] = {
+      {.type = "struct_ops", .list = list_struct_ops, .find = find_by_index}};
+  return kReaders;
 }
 
 }  // namespace guestscope

@@ -11,12 +11,12 @@ namespace {
 /// Contents of keys and values of four bytes, made record by record.
 class Filled {
  public:
-  explicit Filled(std::vector<unsigned> cpus = {}) : builder_(info(), budget_) {
+  explicit Filled(std::vector<unsigned> cpus = {}) : builder_(info(), {}, budget_) {
     builder_.set_cpus(std::move(cpus));
     builder_.set_strides(4, 4);
   }
   void indexed() {
-    builder_.set_indexed();
+    builder_.set_indexed(0);
     builder_.set_strides(0, 4);
   }
   void record(std::uint32_t key, const std::vector<std::uint32_t>& values) {

@@ -56,7 +56,7 @@ struct HashGuest {
     const auto maps = kernel.maps(guest.memory);
     REQUIRE(maps.has_value());
     exchanges = guest.memory.exchanges;
-    auto contents = kernel.map_contents(guest.memory, maps->maps.at(0), budget);
+    auto contents = kernel.map_contents(guest.memory, maps->maps.at(0), {}, budget);
     exchanges = guest.memory.exchanges - exchanges;
     if (!contents) FAIL(contents.error().to_string());
     return *std::move(contents);
@@ -173,8 +173,9 @@ TEST_CASE("a null in a chain and an absurd number of buckets are damage, not an 
   hash.guest.memory.write_u64(
       hash.map - hash.guest.where.page_offset + offsetof(mini::bpf_htab, n_buckets), 3);
   const auto maps = hash.kernel.maps(hash.guest.memory);
-  CHECK(hash.kernel.map_contents(hash.guest.memory, maps->maps.at(0), hash.budget).error().code ==
-        ErrorCode::kCorrupt);
+  CHECK(
+      hash.kernel.map_contents(hash.guest.memory, maps->maps.at(0), {}, hash.budget).error().code ==
+      ErrorCode::kCorrupt);
 }
 
 }  // namespace

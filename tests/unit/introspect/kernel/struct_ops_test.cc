@@ -31,7 +31,7 @@ struct StructOps : test::BtfObjects {
     const auto maps = kernel.maps(guest.memory);
     REQUIRE(maps.has_value());
     CHECK(maps->maps.at(0).btf_vmlinux_value_type_id == map.map.btf_vmlinux_value_type_id);
-    auto read = kernel.map_contents(guest.memory, maps->maps.at(0), budget);
+    auto read = kernel.map_contents(guest.memory, maps->maps.at(0), {}, budget);
     if (!read) FAIL(read.error().to_string());
     return *std::move(read);
   }
@@ -47,7 +47,7 @@ TEST_CASE_FIXTURE(StructOps, "a table of functions has the value that was writte
   const MapContents read = contents();
   CHECK(read.problems.empty());
   REQUIRE(read.size() == 1);
-  CHECK(read.indexed);
+  CHECK(read.keys == KeyForm::kIndex);
   const ByteSpan value = *read.value(0);
   REQUIRE(value.size() == sizeof(mini::bpf_struct_ops_value));
   CHECK(load_le(&value[offsetof(mini::bpf_struct_ops_value, common.refcnt)], 4) == 3);
@@ -119,7 +119,7 @@ TEST_CASE_FIXTURE(StructOps, "a table's value that cannot be read, or is too sma
   guest.put_idr("map_idr", {{5, guest.put(map)}});
   const auto maps = kernel.maps(guest.memory);
   REQUIRE(maps.has_value());
-  CHECK(kernel.map_contents(guest.memory, maps->maps.at(0), budget).error().code ==
+  CHECK(kernel.map_contents(guest.memory, maps->maps.at(0), {}, budget).error().code ==
         ErrorCode::kCorrupt);
 }
 

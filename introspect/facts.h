@@ -1,0 +1,61 @@
+// Facts: what is known of a thing, as a tree of named plain values, in the order in which it is to
+// be told.
+//
+// For things whose fields differ from kind to kind (the owner of a stored value, a socket, a BPF
+// link): decoders say what they found and somebody else prints it. Things that are always the same
+// have a struct of their own.
+//
+// Names are lower case with underscores and are written down in docs/interface.md. A fact that the
+// kernel does not have is left out; one that could not be read is null, and a problem says why.
+// Text comes from the guest: not necessarily UTF-8. Threads: plain values.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "arch/address.h"
+
+namespace guestscope {
+
+class FactValue;
+struct Fact;
+using Facts = std::vector<Fact>;
+using FactList = std::vector<FactValue>;
+
+/// Null, a truth value, a number, text, a guest address, a list or facts of its own.
+class FactValue {
+ public:
+  using Variant = std::variant<std::monostate, bool, std::uint64_t, std::int64_t, std::string,
+                               GuestVirt, FactList, Facts>;
+
+  FactValue() = default;
+  FactValue(bool value) : value_(value) {}
+  FactValue(std::uint64_t value) : value_(value) {}
+  FactValue(std::int64_t value) : value_(value) {}
+  FactValue(unsigned value) : value_(std::uint64_t{value}) {}
+  FactValue(int value) : value_(std::int64_t{value}) {}
+  FactValue(std::string value) : value_(std::move(value)) {}
+  FactValue(const char* value) : value_(std::string(value)) {}
+  FactValue(GuestVirt value) : value_(value) {}
+  FactValue(FactList value);
+  FactValue(Facts value);
+
+  const Variant& get() const { return value_; }
+
+ private:
+  Variant value_;
+};
+
+struct Fact {
+  std::string name;
+  FactValue value;
+};
+
+inline FactValue::FactValue(FactList value) : value_(std::move(value)) {}
+inline FactValue::FactValue(Facts value) : value_(std::move(value)) {}
+
+}  // namespace guestscope

@@ -1,0 +1,28 @@
+#include "introspect/layouts.h"
+
+namespace guestscope {
+
+namespace {
+
+Result<const StructLayout*> borrow(const Result<StructLayout>& bound) {
+  if (!bound) return std::unexpected(bound.error());
+  return &*bound;
+}
+
+}  // namespace
+
+Result<const StructLayout*> Layouts::get(const StructNeed& need) {
+  auto found = bound_.find(&need);
+  if (found == bound_.end())
+    found = bound_.emplace(&need, StructLayout::bind(kernel_->btf(), need.name, need.fields)).first;
+  return borrow(found->second);
+}
+
+Result<const StructLayout*> Layouts::get(const StructNeed& need, TypeId type) {
+  auto found = bound_.find(&need);
+  if (found == bound_.end())
+    found = bound_.emplace(&need, StructLayout::bind(kernel_->btf(), type, need.fields)).first;
+  return borrow(found->second);
+}
+
+}  // namespace guestscope
