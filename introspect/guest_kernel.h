@@ -11,6 +11,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 
@@ -80,6 +81,8 @@ class GuestKernel {
   // kNotReady, kUnsupported or kMismatch as the accessor that is needed; its attempts are in
   // summary().
   Result<MapList> maps(PhysMemory& memory);
+  /// One map: with one read when it has been listed before in this boot. kNotFound: there is none.
+  Result<MapInfo> map(PhysMemory& memory, std::uint64_t id);
   /// `budget`: bytes that the answer may still hold; what this map takes is subtracted.
   Result<MapContents> map_contents(PhysMemory& memory, const MapInfo& map, const MapPart& part,
                                    std::size_t& budget);
@@ -116,8 +119,10 @@ class GuestKernel {
   LazyAccessor<ProgAccessor> progs_;
   LazyAccessor<PerCpuOffsets> per_cpu_;
   BtfCache types_;
-  std::optional<Layouts> layouts_;         // of model_
-  std::optional<KernelLocation> located_;  // when every accessor has failed for good
+  std::optional<Layouts> layouts_;               // of model_
+  std::map<std::uint64_t, MapInfo> known_maps_;  // as last listed
+  bool hash_proven_ = false;                     // see MapReadContext
+  std::optional<KernelLocation> located_;        // when every accessor has failed for good
   std::optional<KernelLocation> last_boot_;
   std::uint64_t boots_ = 0;
   std::optional<std::uint64_t> kaslr_slide_;

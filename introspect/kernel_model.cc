@@ -34,9 +34,13 @@ constexpr FieldNeed kMapFields[] = {{"map_type"},
                                     {"refcnt.counter|refcnt"},
                                     {"map_extra", kOptional}};
 constexpr FieldNeed kArrayFields[] = {{"elem_size"}, {"value|pptrs|ptrs"}};
-constexpr FieldNeed kHtabFields[] = {{"buckets"}, {"n_buckets"}};
+constexpr FieldNeed kHtabFields[] = {{"buckets"},
+                                     {"n_buckets"},
+                                     {"elems", kOptional},
+                                     {"elem_size", kOptional},
+                                     {"hashrnd", kOptional}};
 constexpr FieldNeed kBucketFields[] = {{"head.first"}};
-constexpr FieldNeed kElemFields[] = {{"hash_node.next"}, {"key"}};
+constexpr FieldNeed kElemFields[] = {{"hash_node.next"}, {"key"}, {"hash", kOptional}};
 constexpr FieldNeed kStructOpsFields[] = {{"uvalue"},
                                           {"kvalue"},
                                           {"kvalue.common.state|kvalue.state"},

@@ -83,9 +83,9 @@ struct MapModel {
     kExtra,
   };
   enum Array : std::size_t { kElemSize, kValues };
-  enum Htab : std::size_t { kBuckets, kBucketCount };
+  enum Htab : std::size_t { kBuckets, kBucketCount, kElements, kElementBytes, kSeed };
   enum Bucket : std::size_t { kFirst };
-  enum Elem : std::size_t { kNext, kKey };
+  enum Elem : std::size_t { kNext, kKey, kHash };
   enum StructOps : std::size_t {
     kUserValue,
     kKernelValue,

@@ -92,8 +92,16 @@ inline constexpr std::size_t kStatsPerStep = 16384;
 /// One key or value. The kernel accepts values of almost 2 GB in arrays; real ones have kilobytes.
 inline constexpr std::size_t kMaxKeyBytes = 64U << 10;
 inline constexpr std::size_t kMaxValueBytes = 64U << 20;
-/// Keys and values of one answer, however many maps are in it.
-inline constexpr std::size_t kMaxContentBytes = 256U << 20;
+/// Keys and values that are held at once for one answer: a million elements of 64 bytes.
+inline constexpr std::size_t kMaxContentBytes = 104U << 20;
+/// Contents of maps that can stop in the middle are read in parts of this size: 90 ms through the
+/// stub.
+inline constexpr std::size_t kMapPartBytes = 8U << 20;
+/// Buckets of a hash table that are followed together when not all are.
+inline constexpr std::size_t kMinBucketWindow = 64;
+inline constexpr std::size_t kMaxBucketWindow = 1U << 16;
+/// Buckets that are looked at for one part, however few elements they have: 16 MB.
+inline constexpr std::size_t kMaxPartBuckets = 1U << 20;
 /// What one exchange asks for at most while contents are read: memory is bounded by this plus what
 /// was really read.
 inline constexpr std::size_t kContentStepBytes = 1U << 20;
