@@ -26,7 +26,7 @@ Answer answer_health(GuestSession& /*session*/, const Request& request) {
 }
 
 constexpr Route kRoutes[] = {
-    {"maps", 2, answer_maps},     {"progs", 2, answer_progs},   {"runqueues", 2, answer_run_queues},
+    {"maps", 2, answer_maps},     {"progs", 3, answer_progs},   {"runqueues", 2, answer_run_queues},
     {"status", 1, answer_status}, {"readyz", 1, answer_status}, {"healthz", 1, answer_health}};
 
 Error no_such_path(const Request& request) {
@@ -35,7 +35,8 @@ Error no_such_path(const Request& request) {
   return {.code = ErrorCode::kNotFound,
           .message = fmt::format(
               "no path {}: there are /status, /healthz, /readyz, /maps, /maps/REF, /progs, "
-              "/progs/REF, /runqueues, /runqueues/CPU, /guests and /guests/NAME/…",
+              "/progs/REF, /progs/REF/xlated, /progs/REF/jited, /runqueues, /runqueues/CPU, "
+              "/guests and /guests/NAME/…",
               path)};
 }
 
@@ -78,6 +79,11 @@ Answer ambiguous_answer(std::string_view kinds, const std::string& ref,
 
 Answer json_answer(const Json& json, bool pretty, int status) {
   return {.status = status, .body = dump_json(json, pretty ? 2 : -1) + "\n"};
+}
+
+Answer bytes_answer(ByteSpan bytes) {
+  return {.content_type = "application/octet-stream",
+          .body = std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size())};
 }
 
 Answer snapshot_problem(const Error& error, const GuestSession& session,

@@ -50,6 +50,9 @@ Answer ambiguous_answer(std::string_view kinds, const std::string& ref,
 /// Sends `json`, indented when the request has ?pretty.
 Answer json_answer(const Json& json, bool pretty, int status = 200);
 
+/// Bytes of the guest as they are.
+Answer bytes_answer(ByteSpan bytes);
+
 /// "7" as an id or CPU number; empty when it is no number.
 std::optional<std::uint64_t> parse_number(std::string_view text);
 

@@ -32,12 +32,20 @@ std::optional<bool> read_stats_enabled(KernelMemory& memory, const ProgModel& mo
 
 }  // namespace
 
-Result<ProgList> read_progs(KernelMemory& memory, const ProgModel& model,
-                            const ProgAccessor& accessor, const PerCpuOffsets& per_cpu) {
+Result<std::vector<IdrEntry>> read_prog_ids(ProgReadContext& context, Problems& problems) {
+  return read_idr(context.memory, context.model.idr, context.accessor.prog_idr, "progs", problems);
+}
+
+ProgList read_progs(ProgReadContext& context, std::span<const IdrEntry> entries) {
+  return ProgReader(context, entries).read(entries, {});
+}
+
+Result<ProgList> read_progs(ProgReadContext& context) {
   Problems problems;
-  GS_ASSIGN(const auto entries, read_idr(memory, model.idr, accessor.prog_idr, "progs", problems));
-  const auto stats_enabled = read_stats_enabled(memory, model, accessor.location, problems);
-  ProgList list = ProgReader(memory, model, per_cpu).read(entries, std::move(problems));
+  GS_ASSIGN(const auto entries, read_prog_ids(context, problems));
+  const auto stats_enabled =
+      read_stats_enabled(context.memory, context.model, context.accessor.location, problems);
+  ProgList list = ProgReader(context, entries).read(entries, std::move(problems));
   list.stats_enabled = stats_enabled;
   return list;
 }

@@ -15,10 +15,10 @@
 #include <string>
 
 #include "introspect/accessors.h"
-#include "introspect/bpf_progs.h"
 #include "introspect/kernel_discovery.h"
 #include "introspect/lazy_accessor.h"
 #include "introspect/map_contents.h"
+#include "introspect/prog_code.h"
 #include "introspect/run_queues.h"
 
 namespace guestscope {
@@ -85,9 +85,11 @@ class GuestKernel {
                                    std::size_t& budget);
   Result<MapContents> map_entry(PhysMemory& memory, const MapInfo& map, const MakeKey& make_key);
   Result<ProgList> progs(PhysMemory& memory);
+  Result<Bytes> prog_code(PhysMemory& memory, const ProgInfo& prog, ProgCode which);
   Result<RunQueueList> run_queues(PhysMemory& memory);
 
  private:
+  Result<ProgReadContext> prog_context(PhysMemory& memory);
   using ReadMap = std::function<Result<MapContents>(MapReadContext&)>;
   Result<MapContents> with_map_context(PhysMemory& memory, std::size_t& budget,
                                        const ReadMap& read);

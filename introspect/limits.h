@@ -83,6 +83,11 @@ inline constexpr std::size_t kMaxIdrNodes = 1U << 14;
 /// maps and 256 functions.
 inline constexpr std::size_t kMaxProgMaps = 256;
 inline constexpr std::size_t kMaxProgFunctions = 512;
+/// A kernel function's name. KSYM_NAME_LEN is 512.
+inline constexpr std::size_t kMaxFunctionNameBytes = 512;
+/// Instructions or machine code of one program. The verifier accepts a million instructions of 8
+/// bytes, and replaces some by several.
+inline constexpr std::size_t kMaxProgCodeBytes = 64U << 20;
 /// Programs that are read together: so many, or fewer when there are many CPUs.
 inline constexpr std::size_t kProgStep = 512;
 inline constexpr std::size_t kStatsPerStep = 16384;

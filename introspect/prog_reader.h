@@ -6,16 +6,18 @@
 #pragma once
 
 #include <span>
+#include <unordered_map>
 
 #include "introspect/bpf_progs.h"
-#include "introspect/idr.h"
+#include "introspect/struct_batch.h"
+#include "introspect/text_batch.h"
 
 namespace guestscope {
 
 class ProgReader {
  public:
-  ProgReader(KernelMemory& memory, const ProgModel& model, const PerCpuOffsets& per_cpu)
-      : memory_(memory), model_(model), per_cpu_(per_cpu) {}
+  /// `known`: every program of the guest, to tell their ids by their addresses.
+  ProgReader(ProgReadContext& context, std::span<const IdrEntry> known);
 
   ProgList read(std::span<const IdrEntry> entries, Problems problems);
 
@@ -27,10 +29,18 @@ class ProgReader {
     GuestVirt stats;
     GuestVirt user;
     GuestVirt btf;
+    GuestVirt attach_btf;
+    GuestVirt attach_name;
     GuestVirt maps;
     std::uint64_t map_count = 0;
     GuestVirt functions;
     std::uint64_t function_count = 0;
+    GuestVirt code;
+    std::string symbol;     // of its machine code
+    GuestVirt name_record;  // the struct bpf_func_info that names it
+    std::vector<GuestVirt> map_pointers;
+    std::vector<GuestVirt> function_pointers;
+    std::vector<GuestVirt> function_details;  // struct bpf_prog_aux
   };
 
   void read_part(std::span<const IdrEntry> entries);
@@ -38,29 +48,40 @@ class ProgReader {
 
   // prog_reader.cc: the program itself.
   void read_programs(std::span<const IdrEntry> entries);
+  void take_program(const StructView& view, Pending& prog) const;
   void read_aux();
   void take_aux(Pending& prog, const StructView& aux);
+  void take_attach(Pending& prog, const StructView& aux);
   std::uint64_t bounded(const Pending& prog, std::string_view field, std::uint64_t count,
                         std::size_t limit);
 
   // prog_pointees.cc: what it points to.
-  void read_referenced();
+  void read_tables();
   std::vector<GuestVirt> pointers(const Pending& prog, std::string_view field,
                                   const Result<ByteSpan>& table);
+  void take_user(Pending& prog, const Result<StructView>& user);
+  void take_btf_ids(Pending& prog, const Result<StructView>& own, const Result<StructView>& target);
+  void take_target_name(Pending& prog, const Result<std::string>& name);
   void read_pointees();
-  void read_map_ids();
-  void read_functions();
-  void read_users();
-  void read_btf_ids();
-  void read_statistics();
+  void take_maps(Pending& prog, const StructBatch& maps, std::size_t& next);
+  void take_functions(Pending& prog, const StructBatch& functions, std::size_t& next);
+  void add_statistics(StructBatch& batch) const;
+  void take_statistics(const StructBatch& batch);
+
+  // prog_names.cc: names of programs and of their functions.
+  void read_function_names();
+  void name_functions();
+  void read_long_names();
 
   KernelMemory& memory_;
   const ProgModel& model_;
+  Layouts& layouts_;
   const PerCpuOffsets& per_cpu_;
+  std::uint64_t page_size_;
+  std::vector<unsigned> cpus_;
+  std::unordered_map<std::uint64_t, std::uint64_t> ids_;  // by address
   ProgList list_;
   std::vector<Pending> progs_;
-  std::vector<std::vector<GuestVirt>> map_pointers_;
-  std::vector<std::vector<GuestVirt>> function_pointers_;
 };
 
 }  // namespace guestscope
