@@ -29,7 +29,8 @@ enum Node : std::size_t { kParent, kName, kId };
 constexpr FieldNeed kNodeFields[] = {{"__parent|parent"}, {"name"}, {"id"}};
 constexpr StructNeed kNode = {"kernfs_node", kNodeFields};
 
-constexpr std::size_t kMaxFileName = 256;  // NAME_MAX and the terminator
+constexpr std::size_t kMaxFileName = 256;    // NAME_MAX and the terminator
+constexpr std::size_t kMaxPathBytes = 4096;  // PATH_MAX
 
 /// The file types of inode(7), which file systems on disk have as well.
 const char* file_type(std::uint64_t mode) {
@@ -121,7 +122,11 @@ class NodePaths {
     }
     if (names.empty()) return "/";
     std::string path;
-    for (const auto name : std::views::reverse(names)) (path += '/') += name;
+    for (const auto name : std::views::reverse(names)) {
+      (path += '/') += name;
+      if (path.size() > kMaxPathBytes)
+        return fail(ErrorCode::kCorrupt, "a path of more than {} bytes", kMaxPathBytes);
+    }
     return path;
   }
 
@@ -180,6 +185,8 @@ std::vector<Result<Facts>> describe_inodes(KernelMemory& memory, Layouts& layout
   read_structs(
       memory, **super_block, file_systems, [&](std::size_t i, const Result<StructView>& view) {
         if (!described[i]) return;
+        if (!view)
+          problems.add(fmt::format("inode at {:#x}.dev", pointers[i].value()), view.error());
         Facts& facts = *described[i];
         facts.push_back({.name = "dev",
                          .value = view ? FactValue(device_number(view->u64(kDev))) : FactValue()});
