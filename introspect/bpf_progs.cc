@@ -32,7 +32,7 @@ std::optional<bool> read_stats_enabled(KernelMemory& memory, const ProgModel& mo
 
 }  // namespace
 
-Result<std::vector<IdrEntry>> read_prog_ids(ProgReadContext& context, Problems& problems) {
+Result<std::vector<IdrEntry>> list_progs(ProgReadContext& context, Problems& problems) {
   return read_idr(context.memory, context.model.idr, context.accessor.prog_idr, "progs", problems);
 }
 
@@ -42,7 +42,7 @@ ProgList read_progs(ProgReadContext& context, std::span<const IdrEntry> entries)
 
 Result<ProgList> read_progs(ProgReadContext& context) {
   Problems problems;
-  GS_ASSIGN(const auto entries, read_prog_ids(context, problems));
+  GS_ASSIGN(const auto entries, list_progs(context, problems));
   const auto stats_enabled =
       read_stats_enabled(context.memory, context.model, context.accessor.location, problems);
   ProgList list = ProgReader(context, entries).read(entries, std::move(problems));

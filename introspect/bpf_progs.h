@@ -89,7 +89,7 @@ struct ProgReadContext {
 Result<ProgList> read_progs(ProgReadContext& context);
 
 /// Ids and addresses of all programs.
-Result<std::vector<IdrEntry>> read_prog_ids(ProgReadContext& context, Problems& problems);
+Result<std::vector<IdrEntry>> list_progs(ProgReadContext& context, Problems& problems);
 /// Those programs only; stats_enabled is not asked for.
 ProgList read_progs(ProgReadContext& context, std::span<const IdrEntry> entries);
 

@@ -102,6 +102,13 @@ inline constexpr std::size_t kMaxContentBytes = 256U << 20;
 /// What one exchange asks for at most while contents are read: memory is bounded by this plus what
 /// was really read.
 inline constexpr std::size_t kContentStepBytes = 1U << 20;
+/// Memory for the structures (sockets, tasks, programs) that entries point to, of one exchange. A
+/// task's fields that are wanted span 3 KB.
+inline constexpr std::size_t kStructStepBytes = 4U << 20;
+/// What the facts of one entry (a socket, an owner) are counted as in kMaxContentBytes.
+inline constexpr std::size_t kFactsBytes = 1024;
+/// Nested cgroups. Paths that user space can name have less than 4096 bytes.
+inline constexpr std::size_t kMaxCgroupDepth = 1024;
 /// BTF objects of programs that are kept parsed, together.
 inline constexpr std::size_t kMaxCachedBtfBytes = 64U << 20;
 /// Problems that one answer lists; further ones are counted only.

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "introspect/limits.h"
+
 namespace guestscope {
 
 namespace {
@@ -66,6 +68,20 @@ Result<StructView> StructBatch::operator[](std::size_t index) const {
   if (errors_[index]) return std::unexpected(*errors_[index]);
   return StructView::over(*layout_,
                           ByteSpan(bytes_).subspan(index * layout_->extent(), layout_->extent()));
+}
+
+void read_structs(KernelMemory& memory, const StructLayout& layout,
+                  std::span<const GuestVirt> addresses,
+                  const std::function<void(std::size_t, const Result<StructView>&)>& use) {
+  const std::size_t step =
+      std::max<std::size_t>(1, kStructStepBytes / std::max<std::size_t>(1, layout.extent()));
+  for (std::size_t first = 0; first < addresses.size(); first += step) {
+    const auto some = addresses.subspan(first, std::min(step, addresses.size() - first));
+    StructBatch batch(layout);
+    for (const GuestVirt address : some) batch.add(address);
+    batch.read(memory);
+    for (std::size_t i = 0; i < some.size(); ++i) use(first + i, batch[i]);
+  }
 }
 
 }  // namespace guestscope
