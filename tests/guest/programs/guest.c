@@ -439,6 +439,7 @@ int main(void) {
   load_as_user();
   struct progs_bpf *progs = load_programs(online);
   make_typed();
+  make_special();
   make_tables();
   make_buffers();
   make_stacks();

@@ -61,6 +61,7 @@ void write_pid(const char *path, pid_t pid);
 
 // The parts.
 void make_typed(void);
+void make_special(void);
 void make_tables(void);
 void make_buffers(void);
 void make_stacks(void);
