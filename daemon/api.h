@@ -34,6 +34,8 @@ class Api {
 // The paths of one guest; `request.path` begins with the path's own name ("maps").
 Answer answer_maps(GuestSession& session, const Request& request);
 Answer answer_progs(GuestSession& session, const Request& request);
+Answer answer_links(GuestSession& session, const Request& request);
+Answer answer_btf(GuestSession& session, const Request& request);
 Answer answer_run_queues(GuestSession& session, const Request& request);
 Answer answer_status(GuestSession& session, const Request& request);
 

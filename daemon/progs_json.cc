@@ -1,5 +1,7 @@
 #include "daemon/progs_json.h"
 
+#include "daemon/facts_json.h"
+
 namespace guestscope {
 
 namespace {
@@ -83,6 +85,26 @@ Json prog_json(const ProgInfo& prog, bool whole) {
   if (!whole) return json;
   json["per_cpu"] = counters_json(prog);
   json["subprograms"] = functions_json(prog);
+  return json;
+}
+
+Json link_json(const LinkInfo& link) {
+  Json json = {{"id", link.id}, {"type", link.type}};
+  set_id(json, "prog_id", link.prog_id);
+  json.update(facts_json(link.facts));
+  json["address"] = hex_address(link.address.value());
+  return json;
+}
+
+Json btf_json(const BtfInfo& object) {
+  Json json = {{"id", object.id}};
+  if (!object.name.empty()) json["name"] = object.name;
+  json["size"] = object.size;
+  json["kernel"] = object.kernel;
+  set_id(json, "base", object.base_id);
+  json["prog_ids"] = object.prog_ids;
+  json["map_ids"] = object.map_ids;
+  json["address"] = hex_address(object.address.value());
   return json;
 }
 

@@ -323,6 +323,21 @@ Result<Bytes> GuestKernel::prog_code(PhysMemory& memory, const ProgInfo& prog, P
   return read_prog_code(context, prog, which);
 }
 
+Result<LinkList> GuestKernel::links(PhysMemory& memory) {
+  GS_ASSIGN(ProgReadContext context, prog_context(memory));
+  return read_links(context);
+}
+
+Result<BtfObjectList> GuestKernel::btf_objects(PhysMemory& memory) {
+  GS_ASSIGN(ProgReadContext context, prog_context(memory));
+  return read_btf_objects(context);
+}
+
+Result<Bytes> GuestKernel::btf_bytes(PhysMemory& memory, const BtfInfo& object) {
+  GS_ASSIGN(ProgReadContext context, prog_context(memory));
+  return read_btf_bytes(context, object);
+}
+
 Result<RunQueueList> GuestKernel::run_queues(PhysMemory& memory) {
   const PerCpuOffsets* per_cpu = per_cpu_.get();
   if (per_cpu == nullptr) return std::unexpected(why_not(per_cpu_.status(), "per-CPU offsets"));

@@ -15,6 +15,8 @@
 #include <string>
 
 #include "introspect/accessors.h"
+#include "introspect/bpf_links.h"
+#include "introspect/btf_objects.h"
 #include "introspect/kernel_discovery.h"
 #include "introspect/lazy_accessor.h"
 #include "introspect/map_contents.h"
@@ -86,6 +88,9 @@ class GuestKernel {
   Result<MapContents> map_entry(PhysMemory& memory, const MapInfo& map, const MakeKey& make_key);
   Result<ProgList> progs(PhysMemory& memory);
   Result<Bytes> prog_code(PhysMemory& memory, const ProgInfo& prog, ProgCode which);
+  Result<LinkList> links(PhysMemory& memory);
+  Result<BtfObjectList> btf_objects(PhysMemory& memory);
+  Result<Bytes> btf_bytes(PhysMemory& memory, const BtfInfo& object);
   Result<RunQueueList> run_queues(PhysMemory& memory);
 
  private:

@@ -88,6 +88,12 @@ inline constexpr std::size_t kMaxFunctionNameBytes = 512;
 /// Instructions or machine code of one program. The verifier accepts a million instructions of 8
 /// bytes, and replaces some by several.
 inline constexpr std::size_t kMaxProgCodeBytes = 64U << 20;
+/// Parts of a path, mounts included. A path has at most 4096 bytes.
+inline constexpr std::size_t kMaxPathDepth = 256;
+/// Functions that the links of one answer are attached to, all together; and of how many the names
+/// are sought (0.2 ms each). One link can have a million.
+inline constexpr std::size_t kMaxLinkFunctions = 1U << 14;
+inline constexpr std::size_t kMaxLinkSymbols = 256;
 /// Programs that are read together: so many, or fewer when there are many CPUs.
 inline constexpr std::size_t kProgStep = 512;
 inline constexpr std::size_t kStatsPerStep = 16384;

@@ -85,9 +85,11 @@ void ProgReader::take_program(const StructView& view, Pending& prog) const {
   if (view.has(Prog::kPages)) info.memlock_bytes = view.u64(Prog::kPages) * page_size_;
   if (view.has(Prog::kGpl)) info.gpl_compatible = view.u64(Prog::kGpl) != 0;
   if (view.has(Prog::kProgSleepable)) info.sleepable = view.u64(Prog::kProgSleepable) != 0;
-  // 0 is the first type of cgroup_skb and what all types of program have that know no such thing.
+  // 0 is the first type of cgroup_skb and what all types of program have that know no such thing;
+  // of struct_ops it is the index of a member.
   const std::uint64_t attach = view.u64(Prog::kAttachType);
-  if (view.has(Prog::kAttachType) && (attach != 0 || info.type == "cgroup_skb"))
+  if (view.has(Prog::kAttachType) && info.type != "struct_ops" &&
+      (attach != 0 || info.type == "cgroup_skb"))
     info.attach.type = model_.attach_types.name_or_number(attach, "attach_type");
   prog.aux = view.pointer(Prog::kAux);
   prog.stats = view.pointer(Prog::kStats);
