@@ -18,5 +18,6 @@ void make_arena(void) {
   static const size_t kTouched[] = {0, 1, 37};
   for (size_t i = 0; i < COUNT(kTouched); i++) pattern(pages + kTouched[i] * page, page, (u32)kTouched[i]);
   strcpy((char *)pages + 37 * page + 100, "arena");
+  note("fact page_size %zu", page);
   note("fact k_arena_start %llu", (u64)(unsigned long)pages);
 }
