@@ -105,6 +105,11 @@ Result<void> find_by_listing(MapReadContext& context, const MapInfo& map, ByteSp
 std::span<const MapReader> array_readers();
 std::span<const MapReader> hash_readers();
 std::span<const MapReader> struct_ops_readers();
+std::span<const MapReader> reference_readers();
+std::span<const MapReader> device_readers();
+std::span<const MapReader> socket_readers();
+std::span<const MapReader> storage_readers();
+std::span<const MapReader> cgroup_storage_readers();
 
 /// One value of each CPU of each given record, from the per-CPU pointer that belongs to it.
 /// `where(i)` names the i-th of them for problems.

@@ -123,7 +123,9 @@ void read_per_cpu_values(MapReadContext& context, std::size_t first_record,
 namespace {
 
 const MapReader* find_reader(std::string_view type) {
-  for (const auto readers : {array_readers(), hash_readers(), struct_ops_readers()}) {
+  for (const auto readers :
+       {array_readers(), hash_readers(), struct_ops_readers(), reference_readers(),
+        device_readers(), socket_readers(), storage_readers(), cgroup_storage_readers()}) {
     const auto found = std::ranges::find(readers, type, &MapReader::type);
     if (found != readers.end()) return &*found;
   }
