@@ -94,6 +94,10 @@ struct MapReader {
   bool per_cpu = false;  ///< a value for each CPU: context.per_cpu is there, cpus are set
 };
 
+/// The types of the map's keys and values, as find_types() gives them to the contents. Fails with
+/// kNotFound when the map has none.
+Result<std::shared_ptr<const Btf>> types_of(MapReadContext& context, const MapInfo& map);
+
 /// For maps whose keys are indexes below max_entries: a list of one.
 Result<void> find_by_index(MapReadContext& context, const MapInfo& map, ByteSpan key,
                            ContentsBuilder& builder);
