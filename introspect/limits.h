@@ -113,8 +113,13 @@ inline constexpr std::size_t kContentStepBytes = 1U << 20;
 inline constexpr std::size_t kStructStepBytes = 4U << 20;
 /// What the facts of one entry (a socket, an owner) are counted as in kMaxContentBytes.
 inline constexpr std::size_t kFactsBytes = 1024;
+/// Slots of a table of pointers that are looked at for one part of an answer: 8 MB.
+inline constexpr std::size_t kMaxSlotsAtOnce = 1U << 20;
 /// Nested cgroups. Paths that user space can name have less than 4096 bytes.
 inline constexpr std::size_t kMaxCgroupDepth = 1024;
+/// Storages of one cgroup among which its own end of their ring is searched: one for each map,
+/// program and way of attaching, real ones have a handful.
+inline constexpr std::size_t kMaxCgroupStorages = 256;
 /// BTF objects of programs that are kept parsed, together.
 inline constexpr std::size_t kMaxCachedBtfBytes = 64U << 20;
 /// Problems that one answer lists; further ones are counted only.
