@@ -102,6 +102,10 @@ struct MapReader {
   bool per_cpu = false;  ///< a value for each CPU: context.per_cpu is there, cpus are set
 };
 
+/// The types of the map's keys and values, as find_types() gives them to the contents. Fails with
+/// kNotFound when the map has none.
+Result<std::shared_ptr<const Btf>> types_of(MapReadContext& context, const MapInfo& map);
+
 /// For maps whose keys are indexes below max_entries: a list of one.
 Result<void> find_by_index(MapReadContext& context, const MapInfo& map, ByteSpan key,
                            ContentsBuilder& builder);
@@ -125,6 +129,11 @@ Result<void> find_in_hash(MapReadContext& context, const MapInfo& map, HashForm 
 std::span<const MapReader> array_readers();
 std::span<const MapReader> hash_readers();
 std::span<const MapReader> struct_ops_readers();
+std::span<const MapReader> reference_readers();
+std::span<const MapReader> device_readers();
+std::span<const MapReader> socket_readers();
+std::span<const MapReader> storage_readers();
+std::span<const MapReader> cgroup_storage_readers();
 
 /// One value of each CPU of each given record, from the per-CPU pointer that belongs to it.
 /// `where(i)` names the i-th of them for problems.

@@ -326,13 +326,42 @@ Result<MapContents> GuestKernel::map_entry(PhysMemory& memory, const MapInfo& ma
   });
 }
 
-Result<ProgList> GuestKernel::progs(PhysMemory& memory) {
+Result<ProgReadContext> GuestKernel::prog_context(PhysMemory& memory) {
   const ProgAccessor* accessor = progs_.get();
   const PerCpuOffsets* per_cpu = per_cpu_.get();
   if (accessor == nullptr) return std::unexpected(why_not(progs_.status(), "programs"));
   if (per_cpu == nullptr) return std::unexpected(why_not(per_cpu_.status(), "per-CPU offsets"));
-  KernelMemory reader(memory, *accessor->location.regime, accessor->location.linear);
-  return read_progs(reader, *model_->progs, *accessor, *per_cpu);
+  return ProgReadContext{
+      .memory = KernelMemory(memory, *accessor->location.regime, accessor->location.linear),
+      .model = *model_->progs,
+      .layouts = *layouts_,
+      .accessor = *accessor,
+      .per_cpu = *per_cpu};
+}
+
+Result<ProgList> GuestKernel::progs(PhysMemory& memory) {
+  GS_ASSIGN(ProgReadContext context, prog_context(memory));
+  return read_progs(context);
+}
+
+Result<Bytes> GuestKernel::prog_code(PhysMemory& memory, const ProgInfo& prog, ProgCode which) {
+  GS_ASSIGN(ProgReadContext context, prog_context(memory));
+  return read_prog_code(context, prog, which);
+}
+
+Result<LinkList> GuestKernel::links(PhysMemory& memory) {
+  GS_ASSIGN(ProgReadContext context, prog_context(memory));
+  return read_links(context);
+}
+
+Result<BtfObjectList> GuestKernel::btf_objects(PhysMemory& memory) {
+  GS_ASSIGN(ProgReadContext context, prog_context(memory));
+  return read_btf_objects(context);
+}
+
+Result<Bytes> GuestKernel::btf_bytes(PhysMemory& memory, const BtfInfo& object) {
+  GS_ASSIGN(ProgReadContext context, prog_context(memory));
+  return read_btf_bytes(context, object);
 }
 
 Result<RunQueueList> GuestKernel::run_queues(PhysMemory& memory) {

@@ -16,10 +16,12 @@
 #include <string>
 
 #include "introspect/accessors.h"
-#include "introspect/bpf_progs.h"
+#include "introspect/bpf_links.h"
+#include "introspect/btf_objects.h"
 #include "introspect/kernel_discovery.h"
 #include "introspect/lazy_accessor.h"
 #include "introspect/map_contents.h"
+#include "introspect/prog_code.h"
 #include "introspect/run_queues.h"
 
 namespace guestscope {
@@ -88,9 +90,14 @@ class GuestKernel {
                                    std::size_t& budget);
   Result<MapContents> map_entry(PhysMemory& memory, const MapInfo& map, const MakeKey& make_key);
   Result<ProgList> progs(PhysMemory& memory);
+  Result<Bytes> prog_code(PhysMemory& memory, const ProgInfo& prog, ProgCode which);
+  Result<LinkList> links(PhysMemory& memory);
+  Result<BtfObjectList> btf_objects(PhysMemory& memory);
+  Result<Bytes> btf_bytes(PhysMemory& memory, const BtfInfo& object);
   Result<RunQueueList> run_queues(PhysMemory& memory);
 
  private:
+  Result<ProgReadContext> prog_context(PhysMemory& memory);
   using ReadMap = std::function<Result<MapContents>(MapReadContext&)>;
   Result<MapContents> with_map_context(PhysMemory& memory, std::size_t& budget,
                                        const ReadMap& read);

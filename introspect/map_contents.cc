@@ -129,7 +129,9 @@ void read_per_cpu_values(MapReadContext& context, std::size_t first_record,
 namespace {
 
 const MapReader* find_reader(std::string_view type) {
-  for (const auto readers : {array_readers(), hash_readers(), struct_ops_readers()}) {
+  for (const auto readers :
+       {array_readers(), hash_readers(), struct_ops_readers(), reference_readers(),
+        device_readers(), socket_readers(), storage_readers(), cgroup_storage_readers()}) {
     const auto found = std::ranges::find(readers, type, &MapReader::type);
     if (found != readers.end()) return &*found;
   }
@@ -171,14 +173,6 @@ Result<GuestVirt> find_kernel_types(MapReadContext& context, const MapInfo& map)
   return GuestVirt(object);
 }
 
-Result<std::shared_ptr<const Btf>> types_of(MapReadContext& context, const MapInfo& map) {
-  GuestVirt object = map.btf_object;
-  if (map.btf_vmlinux_value_type_id != 0) {
-    GS_ASSIGN(object, find_kernel_types(context, map));
-  }
-  return context.types.get(context.memory, context.model.btf, object);
-}
-
 void find_types(MapReadContext& context, const MapInfo& map, MapContents& contents) {
   const bool kernel_value = map.btf_vmlinux_value_type_id != 0;
   if (map.btf_object.is_null() && !kernel_value) return;
@@ -202,6 +196,16 @@ ContentsBuilder start(const MapReadContext& context, const MapReader& reader, co
 }
 
 }  // namespace
+
+Result<std::shared_ptr<const Btf>> types_of(MapReadContext& context, const MapInfo& map) {
+  if (map.btf_object.is_null() && map.btf_vmlinux_value_type_id == 0)
+    return fail(ErrorCode::kNotFound, "the map has no types");
+  GuestVirt object = map.btf_object;
+  if (map.btf_vmlinux_value_type_id != 0) {
+    GS_ASSIGN(object, find_kernel_types(context, map));
+  }
+  return context.types.get(context.memory, context.model.btf, object);
+}
 
 Result<MapContents> read_map_contents(MapReadContext& context, const MapInfo& map,
                                       const MapPart& part) {
