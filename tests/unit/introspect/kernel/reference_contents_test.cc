@@ -150,6 +150,7 @@ TEST_CASE_FIXTURE(References, "perf events have their kind, their CPU and their 
   other.cpu = 3;
   other.attr.type = 8;
   other.attr.config = 77;
+  other.owner = kWild;
   mini::bpf_event_entry entries[] = {{.file = 0, .event = guest.put(event)},
                                      {.file = 0, .event = guest.put(other)},
                                      {.file = 0, .event = kWild}};
@@ -159,10 +160,10 @@ TEST_CASE_FIXTURE(References, "perf events have their kind, their CPU and their 
   CHECK(text_of(contents.facts_of(0)) ==
         "{type=software config=10 event=bpf_output cpu=-1 task={pid=70 tgid=69 comm=watched} "
         "owner={pid=5 tgid=5 comm=perf}}");
-  CHECK(text_of(contents.facts_of(1)) == "{type=type_8 config=77 cpu=3}");
+  CHECK(text_of(contents.facts_of(1)) == "{type=type_8 config=77 cpu=3 owner=null}");
   CHECK(contents.lookup_error == 524);
   CHECK_FALSE(contents.value(0));
-  CHECK(contents.problems.list().size() == 2);
+  CHECK(contents.problems.list().size() == 3);
 }
 
 TEST_CASE_FIXTURE(References, "cgroups have their path, read level by level") {
@@ -238,12 +239,15 @@ TEST_CASE_FIXTURE(Devices, "a device map has names, and programs where its value
     table.map = header(14, 4, value_size, 5);
     table.netdev_map = slots;
     const MapContents contents = read(guest.put(table));
-    CHECK(numbers(contents) == Numbers{1, 2, 3});
+    CHECK(numbers(contents) == Numbers{1, 2, 3, 4});
     CHECK(text_of(contents.facts_of(0)) == "{ifindex=3 ifname=eth0}");
     CHECK(text_of(contents.facts_of(1)) ==
           (value_size == 8 ? "{ifindex=3 ifname=eth0 prog_id=44}" : "{ifindex=3 ifname=eth0}"));
     CHECK(value_of(contents, 1) == (value_size == 8 ? 0x2c00000003 : 3));
     CHECK(text_of(contents.facts_of(2)) == "{ifindex=null ifname=null}");
+    CHECK(contents.value(2));
+    CHECK(contents.facts_of(3).empty());
+    CHECK_FALSE(contents.value(3));
     CHECK(contents.problems.list().size() == 2);
   }
 }
@@ -290,7 +294,8 @@ TEST_CASE_FIXTURE(Devices, "a CPU map has the sizes of queues") {
   table.map = header(16, 4, 8, 4);
   table.cpu_map = put_table({0, 0, guest.put(entry), kWild});
   const MapContents contents = read(guest.put(table));
-  CHECK(numbers(contents) == Numbers{2});
+  CHECK(numbers(contents) == Numbers{2, 3});
+  CHECK_FALSE(contents.value(1));
   CHECK(text_of(contents.facts_of(0)) == "{qsize=192 prog_id=6}");
   CHECK(value_of(contents, 0) == 0x6000000c0);
   CHECK(contents.problems.list().size() == 1);
