@@ -72,7 +72,7 @@ Result<std::vector<Facts>> describe_devices(MapReadContext& context,
 struct Target {
   std::uint32_t key = 0;
   GuestVirt device;
-  Bytes value;
+  Bytes value;  // empty: not read
   std::uint64_t prog_id = 0;
 };
 
@@ -96,7 +96,9 @@ Result<void> add_targets(MapReadContext& context, const MapInfo& map,
     const ByteSpan value =
         ByteSpan(targets[i].value)
             .first(std::min<std::uint64_t>(map.value_size, targets[i].value.size()));
-    builder.set_facts(builder.add(targets[i].key, value), std::move(described[i]));
+    const std::size_t record = builder.add(targets[i].key, value);
+    if (value.empty()) builder.unreadable(record, 0);
+    builder.set_facts(record, std::move(described[i]));
   }
   return {};
 }
@@ -109,11 +111,8 @@ Result<void> list_devices(MapReadContext& context, const MapInfo& map, ContentsB
     std::vector<Target> targets;
     read_structs(context.memory, *entry, pointers_of(slots),
                  [&](std::size_t i, const Result<StructView>& view) {
-                   if (!view) {
-                     builder.problems().add(place_of(slots[i]), view.error());
-                     return;
-                   }
-                   targets.push_back(decode_target(*view));
+                   if (!view) builder.problems().add(place_of(slots[i]), view.error());
+                   targets.push_back(view ? decode_target(*view) : Target());
                    targets.back().key = slots[i].index;
                  });
     return add_targets(context, map, targets, builder);
@@ -160,6 +159,7 @@ Result<void> list_cpus(MapReadContext& context, const MapInfo& map, ContentsBuil
                      [&](std::size_t i, const Result<StructView>& view) {
                        if (!view) {
                          builder.problems().add(place_of(slots[i]), view.error());
+                         add_slot(slots[i], std::nullopt, {}, builder);
                          return;
                        }
                        Facts facts{{.name = "qsize", .value = view->u64(kQueueSize)}};

@@ -123,7 +123,7 @@ constexpr StructNeed kEventNeed = {"perf_event", kEventFields};
 /// Facts of the events, and of the tasks that they watch and belong to.
 class EventBatch {
  public:
-  explicit EventBatch(MapReadContext& context) : context_(context) {
+  EventBatch(MapReadContext& context, Problems& problems) : context_(context), problems_(problems) {
     const Btf& btf = context.layouts.kernel().btf();
     if (auto names = EnumNames::of(btf, "perf_type_id", "PERF_TYPE_")) types_ = *std::move(names);
     if (auto names = EnumNames::of(btf, "perf_sw_ids", "PERF_COUNT_SW_"))
@@ -173,12 +173,18 @@ class EventBatch {
 
   void add_tasks(const char* name, std::span<const GuestVirt> tasks,
                  std::vector<Result<Facts>>& described) {
-    const auto facts = describe_tasks(context_.memory, context_.layouts, tasks);
-    for (std::size_t i = 0; i < tasks.size(); ++i)
-      if (described[i] && facts[i]) described[i]->push_back({.name = name, .value = *facts[i]});
+    auto facts = describe_tasks(context_.memory, context_.layouts, tasks);
+    for (std::size_t i = 0; i < tasks.size(); ++i) {
+      if (!described[i] || tasks[i].is_null()) continue;
+      if (!facts[i])
+        problems_.add(fmt::format("task at {:#x}", tasks[i].value()), facts[i].error());
+      described[i]->push_back(
+          {.name = name, .value = facts[i] ? FactValue(*std::move(facts[i])) : FactValue()});
+    }
   }
 
   MapReadContext& context_;
+  Problems& problems_;
   EnumNames types_;
   EnumNames software_;
   EnumNames hardware_;
@@ -189,7 +195,7 @@ Result<void> list_perf_events(MapReadContext& context, const MapInfo& map,
   begin_slots(map, false, builder);
   builder.set_lookup_error(kNotSupported);
   const auto slots = read_slots(context, map, table_of(context, map), builder);
-  GS_ASSIGN(auto described, EventBatch(context).describe(pointers_of(slots)));
+  GS_ASSIGN(auto described, EventBatch(context, builder.problems()).describe(pointers_of(slots)));
   for (std::size_t i = 0; i < slots.size(); ++i) {
     if (!described[i]) builder.problems().add(place_of(slots[i]), described[i].error());
     add_slot(slots[i], 0, described[i] ? *std::move(described[i]) : Facts(), builder);
