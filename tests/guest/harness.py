@@ -69,11 +69,14 @@ class Shared:
         return self.guest.json("bpftool -j map show")
 
     @functools.lru_cache(maxsize=None)
+    def dumped(self, map_id):
+        """What bpftool's dump of a map prints, as bytes. For maps that do not change: it is asked once."""
+        return self.guest.run_full(f"bpftool -j map dump id {map_id}", 120)[1]
+
     def dump(self, map_id):
-        """bpftool's dump of a map: objects as lists of pairs, so that repeated names survive. None when bpftool prints no JSON."""
-        _, out, _ = self.guest.run_full(f"bpftool -j map dump id {map_id}", 120)
+        """The same: objects as lists of pairs, so that repeated names survive. None when bpftool prints no JSON."""
         try:
-            return json.loads(out.decode("utf-8", "surrogateescape"), object_pairs_hook=oracle.Pairs)
+            return json.loads(self.dumped(map_id).decode("utf-8", "surrogateescape"), object_pairs_hook=oracle.Pairs)
         except ValueError:
             return None
 
