@@ -46,7 +46,8 @@ class Shared:
     @property
     def guest(self):
         if self._guest is None:
-            self._guest = guests.Guest(guests.kernel(SERIES))
+            # Storage of files takes the security module "bpf", which not every kernel starts by itself.
+            self._guest = guests.Guest(guests.kernel(SERIES), append="lsm=yama,apparmor,bpf")
             self._guest.wait_ready()
             # Static content does not need the busy tasks, and everything is faster without them.
             self._guest.busy(False)
