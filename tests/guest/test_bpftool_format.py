@@ -14,9 +14,6 @@ OF_THE_MOMENT = {"z_list"}
 
 
 class BpftoolFormat(LiveTest):
-    def dumped(self, map_id):
-        return shared.guest.run_full(f"bpftool -j map dump id {map_id}", 120)[1]
-
     def test_every_dump_is_bpftools(self):
         compared = 0
         for entry in shared.map_list:
@@ -27,7 +24,7 @@ class BpftoolFormat(LiveTest):
             with self.subTest(map=entry["id"], name=name, type=entry["type"]):
                 answer = shared.daemon.request(f"/maps/{entry['id']}?format=bpftool")
                 self.assertEqual(answer.status, 200, answer.body[:500])
-                self.assert_same(answer.body, self.dumped(entry["id"]))
+                self.assert_same(answer.body, shared.dumped(entry["id"]))
                 compared += 1
         self.assertGreater(compared, 150)
 
@@ -44,7 +41,7 @@ class BpftoolFormat(LiveTest):
             with self.subTest(map=name):
                 map_id = next(entry["id"] for entry in shared.map_list if entry.get("name") == name)
                 ours = json.loads(shared.daemon.request(f"/maps/{map_id}?format=bpftool").body)
-                theirs = self.dumped(map_id).decode()
+                theirs = shared.dumped(map_id).decode()
                 bytes_of = re.compile(r'"key":(\[[^]]*\]),"value":(\[[^]]*\])')
                 self.assertEqual([(entry["key"], entry["value"]) for entry in ours][:1],
                                  [(json.loads(key), json.loads(value)) for key, value in bytes_of.findall(theirs)][:1])
