@@ -1,6 +1,7 @@
 #include "daemon/json_value.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 
 #include "introspect/value.h"
@@ -99,6 +100,19 @@ std::string hex_bytes(ByteSpan bytes) {
     text += kDigits[std::to_integer<std::size_t>(byte & std::byte{15})];
   }
   return text;
+}
+
+std::optional<Bytes> parse_hex_bytes(std::string_view text) {
+  if (text.starts_with("0x") || text.starts_with("0X")) text.remove_prefix(2);
+  if (text.size() % 2 != 0) return std::nullopt;
+  Bytes bytes;
+  for (std::size_t at = 0; at < text.size(); at += 2) {
+    unsigned value = 0;
+    const auto [end, error] = std::from_chars(&text[at], &text[at] + 2, value, 16);
+    if (error != std::errc{} || end != &text[at] + 2) return std::nullopt;
+    bytes.push_back(static_cast<std::byte>(value));
+  }
+  return bytes;
 }
 
 Result<void> append_value(std::string& text, const Btf& btf, TypeId type, ByteSpan bytes,

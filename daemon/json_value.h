@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "arch/bytes.h"
@@ -20,6 +21,8 @@ using Json = nlohmann::ordered_json;
 std::string hex_address(std::uint64_t address);
 /// The bytes in memory order: "01000000".
 std::string hex_bytes(ByteSpan bytes);
+/// The reverse, with or without "0x" in front; nothing when it is not hex of whole bytes.
+std::optional<Bytes> parse_hex_bytes(std::string_view text);
 
 /// Told of parts of a value that make no sense; they stand as null in the text.
 using OnDamage = std::function<void(const Error&)>;
