@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "daemon/api.h"
+#include "daemon/bpftool_json.h"
 #include "daemon/contents_json.h"
 #include "daemon/guest_json.h"
 
@@ -16,16 +17,18 @@ struct Options {
   bool pretty = false;
   bool raw = false;
   bool contents = false;
+  bool bpftool = false;
 };
 
 Result<Options> parse_options(const Request& request) {
   const bool one = request.path.size() == 2;
-  GS_CHECK(one ? request.allow_only({"pretty", "raw"})
-               : request.allow_only({"pretty", "raw", "contents", "name", "type"}));
+  GS_CHECK(one ? request.allow_only({"pretty", "raw", "format"})
+               : request.allow_only({"pretty", "raw", "contents", "name", "type", "format"}));
   Options options;
   GS_ASSIGN(options.pretty, request.flag("pretty"));
   GS_ASSIGN(options.raw, request.flag("raw"));
   GS_ASSIGN(options.contents, request.flag("contents"));
+  GS_ASSIGN(options.bpftool, wants_bpftool(request));
   return options;
 }
 
@@ -98,7 +101,30 @@ Answer stream_answer(std::function<void(const WriteBody&)> stream, bool pretty) 
   return answer;
 }
 
+/// `map show`.
+Answer bpftool_list(const ReadMaps& read) {
+  Answer answer;
+  for (const ReadMap& map : read.maps)
+    answer.body += (answer.body.empty() ? "[" : ",") + bpftool_map(map.info);
+  if (answer.body.empty()) answer.body = "[";
+  answer.body += "]\n";
+  return answer;
+}
+
+/// `map dump`.
+Answer bpftool_answer(const ReadMap& map, bool pretty) {
+  if (!*map.contents && bpftool_reads_contents(map.info))
+    return problem_answer(map.contents->error());
+  return stream_answer(
+      [info = map.info, contents = map.contents](const WriteBody& write) {
+        BpftoolWriter writer(info, write);
+        if (!*contents || writer.part(**contents)) writer.end();
+      },
+      pretty);
+}
+
 Answer list_answer(Snapshot<ReadMaps> taken, const Options& options) {
+  if (options.bpftool) return bpftool_list(taken.value);
   const auto snapshot = std::make_shared<const Snapshot<ReadMaps>>(std::move(taken));
   return stream_answer(
       [snapshot, raw = options.raw](const WriteBody& write) {
@@ -128,6 +154,7 @@ Answer one_answer(Snapshot<ReadMaps> taken, const std::string& ref, const Option
     for (const ReadMap& map : maps) ids.push_back(map.info.id);
     return ambiguous_answer("maps", ref, ids);
   }
+  if (options.bpftool) return bpftool_answer(maps.front(), options.pretty);
   Json head = {{"snapshot", snapshot_json(taken.meta)}};
   head.update(map_json(maps.front().info));
   return stream_answer(

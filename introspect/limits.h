@@ -97,6 +97,9 @@ inline constexpr std::size_t kMaxContentBytes = 256U << 20;
 /// What one exchange asks for at most while contents are read: memory is bounded by this plus what
 /// was really read.
 inline constexpr std::size_t kContentStepBytes = 1U << 20;
+/// Indexes without an entry that are listed where bpftool lists them. A table of more pointers has
+/// 128 MB.
+inline constexpr std::uint64_t kMaxListedIndexes = 1U << 24;
 /// BTF objects of programs that are kept parsed, together.
 inline constexpr std::size_t kMaxCachedBtfBytes = 64U << 20;
 /// Problems that one answer lists; further ones are counted only.
