@@ -15,6 +15,7 @@ class EntryWriter {
   EntryWriter(const MapContents& contents, bool raw, const Problems& further)
       : contents_(contents), raw_(raw), problems_(further) {
     problems_.add_all(contents.problems);
+    if (contents.btf) plan_.emplace(*contents.btf);
   }
 
   void append_entry(std::string& text, std::size_t record) {
@@ -83,8 +84,8 @@ class EntryWriter {
     const auto problem = [&](const Error& error) {
       problems_.add(fmt::format("entries[{}].{}", record, what), error);
     };
-    if (contents_.btf && type != 0) {
-      const auto done = append_value(text, *contents_.btf, type, bytes, problem);
+    if (plan_ && type != 0) {
+      const auto done = append_value(text, *plan_, type, bytes, problem);
       if (done) return;
       problem(done.error());
     }
@@ -109,6 +110,7 @@ class EntryWriter {
   const MapContents& contents_;
   bool raw_;
   Problems problems_;
+  std::optional<ValuePlan> plan_;
 };
 
 }  // namespace

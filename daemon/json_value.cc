@@ -115,10 +115,16 @@ std::optional<Bytes> parse_hex_bytes(std::string_view text) {
   return bytes;
 }
 
-Result<void> append_value(std::string& text, const Btf& btf, TypeId type, ByteSpan bytes,
+Result<void> append_value(std::string& text, ValuePlan& plan, TypeId type, ByteSpan bytes,
                           const OnDamage& on_damage) {
   JsonText writer(text, on_damage);
-  return visit_value(btf, type, bytes, writer);
+  return visit_value(plan, type, bytes, writer);
+}
+
+Result<void> append_value(std::string& text, const Btf& btf, TypeId type, ByteSpan bytes,
+                          const OnDamage& on_damage) {
+  ValuePlan plan(btf);
+  return append_value(text, plan, type, bytes, on_damage);
 }
 
 void append_string(std::string& text, std::string_view value) {

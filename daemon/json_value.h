@@ -11,7 +11,7 @@
 #include <string>
 
 #include "arch/bytes.h"
-#include "introspect/btf.h"
+#include "introspect/value_plan.h"
 
 namespace guestscope {
 
@@ -30,6 +30,9 @@ using OnDamage = std::function<void(const Error&)>;
 /// Appends the value by its type as JSON text, always valid UTF-8. Pointers are hex strings,
 /// 128-bit numbers decimal strings: JSON numbers are read with 53 or 64 bits. On error nothing is
 /// appended.
+Result<void> append_value(std::string& text, ValuePlan& plan, TypeId type, ByteSpan bytes,
+                          const OnDamage& on_damage = {});
+/// For one value.
 Result<void> append_value(std::string& text, const Btf& btf, TypeId type, ByteSpan bytes,
                           const OnDamage& on_damage = {});
 /// Appends a JSON string; what is not UTF-8 in it is replaced.
