@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "daemon/api.h"
+#include "daemon/bpftool_json.h"
 #include "daemon/guest_json.h"
 #include "daemon/map_key.h"
 #include "daemon/map_options.h"
@@ -132,12 +133,10 @@ std::string open_object(Json json) {
   return text;
 }
 
-/// Writes ,"entries":… and ,"problems":…, those of the list among them. What is still to be read
-/// is read from `parts` now, unless that is null.
-bool write_contents(const ReadMap& map, const EntryOptions& options, const Problems& further,
-                    Parts* parts, const WriteBody& write) {
-  EntriesWriter writer(options, further, write);
-  if (!write(",")) return false;
+/// Gives the writer part after part. What is still to be read is read from `further` now, unless
+/// that is null. False when the reader has gone.
+template <typename Writer>
+bool write_parts(const ReadMap& map, Parts* further, Writer& writer) {
   std::optional<MapCursor> next = MapCursor{};
   if (map.contents) {
     const Result<MapContents>& first = *map.contents;
@@ -145,8 +144,8 @@ bool write_contents(const ReadMap& map, const EntryOptions& options, const Probl
     if (first && !writer.part(*first)) return false;
     next = first ? first->next : std::nullopt;
   }
-  while (next && parts != nullptr) {
-    const auto part = parts->next(map.info, *next);
+  while (next && further != nullptr) {
+    const auto part = further->next(map.info, *next);
     if (!part) {
       writer.add_problem("entries", part.error());
       break;
@@ -155,6 +154,13 @@ bool write_contents(const ReadMap& map, const EntryOptions& options, const Probl
     next = part->next;
   }
   return writer.end();
+}
+
+/// Writes ,"entries":… and ,"problems":…, those of the list among them.
+bool write_contents(const ReadMap& map, const EntryOptions& options, const Problems& problems,
+                    Parts* further, const WriteBody& write) {
+  EntriesWriter writer(options, problems, write);
+  return write(",") && write_parts(map, further, writer);
 }
 
 /// An answer written by `stream`; indented, it has to exist as a whole first.
@@ -187,7 +193,35 @@ std::string snapshot_member(const SnapshotMeta& meta) {
   return "\"snapshot\":" + dump_json(snapshot_json(meta));
 }
 
+/// `map show`.
+Answer bpftool_list(const ReadMaps& read) {
+  Answer answer;
+  for (const ReadMap& map : read.maps)
+    answer.body += (answer.body.empty() ? "[" : ",") + bpftool_map(map.info);
+  if (answer.body.empty()) answer.body = "[";
+  answer.body += "]\n";
+  return answer;
+}
+
+/// `map dump`.
+Answer bpftool_answer(GuestSession& session, const ReadMap& map, const SnapshotMeta& meta,
+                      const MapOptions& options) {
+  if (!*map.contents && bpftool_reads_contents(map.info))
+    return problem_answer(map.contents->error());
+  return stream_answer(
+      [&session, map, meta, with_absent = !options.key](const WriteBody& write) {
+        Parts further(session, meta);
+        BpftoolWriter writer(map.info, {.with_absent = with_absent}, write);
+        if (*map.contents)
+          write_parts(map, &further, writer);
+        else
+          writer.end();
+      },
+      options.pretty);
+}
+
 Answer list_answer(GuestSession& session, Snapshot<ReadMaps> taken, const MapOptions& options) {
+  if (options.bpftool) return bpftool_list(taken.value);
   const auto snapshot = std::make_shared<const Snapshot<ReadMaps>>(std::move(taken));
   return stream_answer(
       [snapshot, &session, options](const WriteBody& write) {
@@ -247,6 +281,7 @@ Answer one_answer(GuestSession& session, Snapshot<ReadMaps> taken, const std::st
                   const MapOptions& options) {
   if (auto refused = refuse(taken.value, ref, options)) return *std::move(refused);
   const ReadMap& map = taken.value.maps.front();
+  if (options.bpftool) return bpftool_answer(session, map, taken.meta, options);
   // With a limit, the first part is the answer, and the rest is asked for.
   const bool cut = options.limit && has_more(map);
   const bool complete = cut || !has_more(map);

@@ -16,7 +16,9 @@ class PartWriter {
   /// `before`: entries of earlier parts.
   PartWriter(const MapContents& contents, const EntryOptions& options, std::size_t before,
              Problems& problems)
-      : contents_(contents), options_(options), before_(before), problems_(problems) {}
+      : contents_(contents), options_(options), before_(before), problems_(problems) {
+    if (contents.btf) plan_.emplace(*contents.btf);
+  }
 
   void append_entry(std::string& text, std::size_t record) {
     text += '{';
@@ -90,8 +92,8 @@ class PartWriter {
     const auto problem = [&](const Error& error) {
       problems_.add(fmt::format("entries[{}].{}", before_ + record, what), error);
     };
-    if (contents_.btf && type != 0) {
-      const auto done = append_value(text, *contents_.btf, type, bytes, problem);
+    if (plan_ && type != 0) {
+      const auto done = append_value(text, *plan_, type, bytes, problem);
       if (done) return;
       problem(done.error());
     }
@@ -117,6 +119,7 @@ class PartWriter {
   const EntryOptions& options_;
   std::size_t before_;
   Problems& problems_;
+  std::optional<ValuePlan> plan_;
 };
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include "daemon/api.h"
+#include "daemon/bpftool_json.h"
 
 namespace guestscope {
 
@@ -31,7 +32,9 @@ Result<void> check_combinations(const Request& request) {
   };
   for (const auto& [one, other] :
        {std::pair("key", "key_hex"), std::pair("key", "limit"), std::pair("key", "cursor"),
-        std::pair("key_hex", "limit"), std::pair("key_hex", "cursor")})
+        std::pair("key_hex", "limit"), std::pair("key_hex", "cursor"),
+        std::pair("format", "contents"), std::pair("format", "limit"),
+        std::pair("format", "cursor"), std::pair("format", "cpu"), std::pair("format", "raw")})
     if (both(one, other))
       return fail(ErrorCode::kInvalidArgument, "parameters {} and {} exclude each other", one,
                   other);
@@ -42,12 +45,14 @@ Result<void> check_combinations(const Request& request) {
 
 Result<MapOptions> parse_map_options(const Request& request) {
   const bool one = request.path.size() == 2;
-  GS_CHECK(one ? request.allow_only({"pretty", "raw", "limit", "cursor", "key", "key_hex", "cpu"})
-               : request.allow_only({"pretty", "raw", "contents", "name", "type"}));
+  GS_CHECK(one ? request.allow_only(
+                     {"pretty", "raw", "limit", "cursor", "key", "key_hex", "cpu", "format"})
+               : request.allow_only({"pretty", "raw", "contents", "name", "type", "format"}));
   MapOptions options;
   GS_ASSIGN(options.pretty, request.flag("pretty"));
   GS_ASSIGN(options.entries.raw, request.flag("raw"));
   GS_ASSIGN(options.contents, request.flag("contents"));
+  GS_ASSIGN(options.bpftool, wants_bpftool(request));
   options.name = asked(request, "name");
   options.type = asked(request, "type");
   GS_ASSIGN(options.limit, number(request, "limit", 1, 1'000'000'000));

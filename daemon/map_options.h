@@ -14,6 +14,7 @@ namespace guestscope {
 struct MapOptions {
   bool pretty = false;
   bool contents = false;
+  bool bpftool = false;  ///< as bpftool prints it
   EntryOptions entries{};
   std::optional<std::string> name{};  ///< of the list
   std::optional<std::string> type{};

@@ -128,6 +128,9 @@ inline constexpr std::size_t kMaxCgroupDepth = 1024;
 /// Storages of one cgroup among which its own end of their ring is searched: one for each map,
 /// program and way of attaching, real ones have a handful.
 inline constexpr std::size_t kMaxCgroupStorages = 256;
+/// Indexes without an entry that are listed where bpftool lists them. A table of more pointers has
+/// 128 MB.
+inline constexpr std::uint64_t kMaxListedIndexes = 1U << 24;
 /// BTF objects of programs that are kept parsed, together.
 inline constexpr std::size_t kMaxCachedBtfBytes = 64U << 20;
 /// Problems that one answer lists; further ones are counted only.
