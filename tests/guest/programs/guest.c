@@ -5,7 +5,8 @@
 // else stays as it was at GUEST READY. A failure ends the program with a line that says what failed.
 //
 // What a kernel or an architecture may lack is asked of the kernel itself, and what it refuses is left out: what there
-// is beside the rest stands in /run/guest/made, a line each: "map NAME", "attached NAME", "btf KIND".
+// is beside the rest stands in /run/guest/made, a line each: see note() in guest.h. The parts that main() calls last, a file
+// each, make maps of every type that there is and links of every type.
 #define _GNU_SOURCE
 #include <bpf/bpf.h>
 #include <bpf/btf.h>
@@ -13,7 +14,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,68 +25,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "types.h"
+#include "guest.h"
 
 #include "maps.skel.h"
 #include "progs.skel.h"
 
 enum { kHostnameCalls = 7, kDomainCalls = 5, kFunctionRuns = 50, kRunsPerCpu = 100, kMaxCpus = 64 };
-
-#ifdef __aarch64__
-#define SYSTEM_CALL "__arm64_sys_"
-#else
-#define SYSTEM_CALL "__x64_sys_"
-#endif
-
-static int possible_cpus;
-static FILE *made;
-
-static void fail(const char *format, ...) {
-  int error = errno;
-  va_list arguments;
-  va_start(arguments, format);
-  printf("GUEST FAILED: ");
-  vprintf(format, arguments);
-  printf(": %s\n", strerror(error));
-  va_end(arguments);
-  exit(1);
-}
-
-static void put_fd(int fd, const char *name, const void *key, const void *value) {
-  // Before 6.1 an element that is not preallocated comes from what is free at once, and per CPU that is little: the kernel
-  // gets more in the background.
-  struct timespec pause = {0, 10000000};
-  for (int tries = 0; bpf_map_update_elem(fd, key, value, BPF_ANY); tries++) {
-    if (errno != ENOMEM || tries == 500) fail("update of %s", name);
-    nanosleep(&pause, NULL);
-  }
-}
-
-static void put(struct bpf_map *map, const void *key, const void *value) {
-  put_fd(bpf_map__fd(map), bpf_map__name(map), key, value);
-}
-
-static void put_indexed(struct bpf_map *map, u32 index, const void *value) { put(map, &index, value); }
-
-// Fills bytes with a sequence that differs between places and repeats only after 251.
-static void pattern(void *bytes, size_t size, u32 seed) {
-  for (size_t i = 0; i < size; i++) ((u8 *)bytes)[i] = (u8)((seed * 31 + i * 7) % 251);
-}
-
-// One value per possible CPU, each rounded up to 8 bytes, as the system call wants it.
-static void *per_cpu_buffer(size_t value_size) {
-  void *buffer = calloc((size_t)possible_cpus, (value_size + 7) & ~(size_t)7);
-  if (!buffer) fail("out of memory");
-  return buffer;
-}
-
-static void put_per_cpu(int fd, const char *name, const void *key, size_t value_size, u32 seed) {
-  size_t step = (value_size + 7) & ~(size_t)7;
-  u8 *values = per_cpu_buffer(value_size);
-  for (int cpu = 0; cpu < possible_cpus; cpu++) pattern(values + (size_t)cpu * step, value_size, seed + (u32)cpu * 1000);
-  put_fd(fd, name, key, values);
-  free(values);
-}
 
 static void fill_types(struct maps_bpf *maps) {
   struct ints low = {.plain = 'c',
@@ -270,7 +214,7 @@ static void make_plain_maps(void) {
   for (size_t i = 0; i < sizeof(kPlainMaps) / sizeof(*kPlainMaps); i++) {
     const struct plain_map *map = &kPlainMaps[i];
     if (libbpf_probe_bpf_map_type(map->type, NULL) == 0) continue;
-    if (map->fill == 0) fprintf(made, "map %s\n", map->name);
+    if (map->fill == 0) note("map %s", map->name);
     LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = map->flags);
     int fd = bpf_map_create(map->type, *map->name ? map->name : NULL, map->key_size, map->value_size, map->max_entries, &options);
     if (fd < 0) fail("creation of %s", map->name);
@@ -289,17 +233,9 @@ static void make_plain_maps(void) {
   }
 }
 
-static void on_cpu(int cpu) {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  CPU_SET(cpu, &set);
-  if (sched_setaffinity(0, sizeof(set), &set)) fail("affinity to CPU %d", cpu);
-}
-
 static void test_run(struct bpf_program *program, int times) {
   u8 packet[64] = {0};
-  LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = packet, .data_size_in = sizeof(packet), .repeat = times);
-  if (bpf_prog_test_run_opts(bpf_program__fd(program), &options)) fail("run of %s", bpf_program__name(program));
+  run_program(bpf_program__fd(program), bpf_program__name(program), packet, sizeof(packet), times);
 }
 
 static void run_programs(struct progs_bpf *progs, int online) {
@@ -380,7 +316,7 @@ static void attach_if_possible(struct bpf_program *program, struct bpf_link **li
   if (!bpf_program__autoload(program)) return;
   *link = bpf_program__attach(program);
   if (*link) {
-    fprintf(made, "attached %s\n", bpf_program__name(program));
+    note("attached %s", bpf_program__name(program));
   } else if (errno != kNotSupported && errno != EOPNOTSUPP) {
     fail("attach of %s", bpf_program__name(program));
   }
@@ -412,18 +348,11 @@ static void note_btf_kinds(void) {
   btf__add_float(with_float, "double", 8);
   btf__add_enum64(with_enum64, "wide", 8, false);
   btf__add_enum64_value(with_enum64, "WIDE_BIG", 1ULL << 40);
-  if (btf__load_into_kernel(with_float) == 0) fprintf(made, "btf float\n");
-  if (btf__load_into_kernel(with_enum64) == 0) fprintf(made, "btf enum64\n");
+  if (btf__load_into_kernel(with_float) == 0) note("btf float");
+  if (btf__load_into_kernel(with_enum64) == 0) note("btf enum64");
   libbpf_set_print(print);
   btf__free(with_float);
   btf__free(with_enum64);
-}
-
-static void write_pid(const char *path, pid_t pid) {
-  FILE *file = fopen(path, "w");
-  if (!file) fail("%s", path);
-  fprintf(file, "%d\n", pid);
-  fclose(file);
 }
 
 // Starts a task of a known name; its pid goes to /run/tasks/NAME, through which the command `busy` stops and continues it.
@@ -494,14 +423,13 @@ static void start_tasks(struct progs_bpf *progs, int online) {
   start_task("sleeper", -1, 0, 0, doze, (void *)3600000L);
 }
 
-int main(void) {
+int main(int count, char **words) {
+  if (count > 2 && strcmp(words[1], "code") == 0) return print_code(count - 2, words + 2);
   setvbuf(stdout, NULL, _IOLBF, 0);
   possible_cpus = libbpf_num_possible_cpus();
   int online = (int)sysconf(_SC_NPROCESSORS_ONLN);
   if (possible_cpus < 1 || possible_cpus > kMaxCpus) fail("%d possible CPUs", possible_cpus);
   mkdir("/run/guest", 0755);
-  made = fopen("/run/guest/made", "w");
-  if (!made) fail("/run/guest/made");
   note_btf_kinds();
   struct maps_bpf *maps = maps_bpf__open_and_load();
   if (!maps) fail("maps");
@@ -511,7 +439,15 @@ int main(void) {
   make_plain_maps();
   load_as_user();
   struct progs_bpf *progs = load_programs(online);
-  fclose(made);
+  make_typed();
+  make_special();
+  make_tables();
+  make_buffers();
+  make_stacks();
+  make_network();
+  make_storage();
+  make_arena();
+  make_links();
   start_tasks(progs, online);
   write_pid("/run/guest.pid", getpid());
   printf("GUEST READY\n");
