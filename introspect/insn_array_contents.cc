@@ -21,8 +21,8 @@ Result<void> list_instructions(MapReadContext& context, const MapInfo& map,
   const BoundField& values = (*layout)[kValues];
   const std::size_t stride = values.element_size;
   if (stride == 0 || map.value_size != stride)
-    return fail_at(map.address.value(), ErrorCode::kCorrupt, "elements of {} bytes for values of {}",
-                   stride, map.value_size);
+    return fail_at(map.address.value(), ErrorCode::kCorrupt,
+                   "elements of {} bytes for values of {}", stride, map.value_size);
   builder.set_types(context.layouts.kernel_btf(), 0, layout->pointee(kValues));
   const std::uint64_t first = std::min(builder.part().from.position, map.max_entries);
   builder.set_indexed(first);
@@ -34,14 +34,14 @@ Result<void> list_instructions(MapReadContext& context, const MapInfo& map,
   for (std::uint64_t at = first; at < end; at += step) {
     const std::uint64_t n = std::min<std::uint64_t>(step, end - at);
     const std::size_t record = builder.count();
-    const bool some = read_pages(
-        context.memory, begin.wrapping_add(at * stride), builder.append(n),
-        [&](std::size_t offset, std::size_t size, Error error) {
-          builder.problems().add(fmt::format("entries[{}]", at + offset / stride),
-                                 std::move(error));
-          for (std::size_t i = offset / stride; i <= (offset + size - 1) / stride; ++i)
-            builder.unreadable(record + i, 0);
-        });
+    const bool some =
+        read_pages(context.memory, begin.wrapping_add(at * stride), builder.append(n),
+                   [&](std::size_t offset, std::size_t size, Error error) {
+                     builder.problems().add(fmt::format("entries[{}]", at + offset / stride),
+                                            std::move(error));
+                     for (std::size_t i = offset / stride; i <= (offset + size - 1) / stride; ++i)
+                       builder.unreadable(record + i, 0);
+                   });
     if (!some) break;  // no real array has a hole of this size
   }
   return {};

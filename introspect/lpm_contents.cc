@@ -53,7 +53,7 @@ std::uint64_t common_bits(ByteSpan a, ByteSpan b, std::uint64_t limit) {
   std::uint64_t bits = 0;
   for (std::size_t i = 0; i < a.size() && bits < limit; ++i, bits += 8)
     if (const auto differ = std::to_integer<std::uint8_t>(a[i] ^ b[i]); differ != 0)
-      return std::min<std::uint64_t>(limit, bits + std::countl_zero(differ));
+      return std::min<std::uint64_t>(limit, bits + static_cast<unsigned>(std::countl_zero(differ)));
   return std::min(limit, bits);
 }
 
@@ -227,7 +227,9 @@ class TrieReader {
                       builder_.value_of(record, 0).begin());
     if (auto text = prefix_text(data, node.prefixlen())) {
       builder_.charge(kFactOverhead);
-      builder_.set_facts(record, {{.name = "prefix", .value = std::move(*text)}});
+      Facts facts;
+      facts.push_back({.name = "prefix", .value = std::move(*text)});
+      builder_.set_facts(record, std::move(facts));
     }
     return record;
   }

@@ -54,8 +54,8 @@ Result<Slots> read_ring(MapReadContext& context, const MapInfo& map) {
 }
 
 /// `n` slots from `first` on, which may pass the ring's end, as records in this order.
-void read_slots(MapReadContext& context, const MapInfo& map, const Slots& ring,
-                std::uint64_t first, std::uint64_t n, ContentsBuilder& builder) {
+void read_slots(MapReadContext& context, const MapInfo& map, const Slots& ring, std::uint64_t first,
+                std::uint64_t n, ContentsBuilder& builder) {
   const std::size_t step = std::max<std::size_t>(1, kContentStepBytes / map.value_size);
   while (n != 0) {
     const std::uint64_t now = std::min<std::uint64_t>({step, n, ring.count - first});
@@ -137,11 +137,11 @@ Result<void> list_bloom(MapReadContext& context, const MapInfo& map, ContentsBui
   if (!counted)
     builder.problems().add("bits_set", {.code = ErrorCode::kUnsupported,
                                         .message = fmt::format("{} bytes of bits", bytes)});
-  builder.add_map_fact("bits_set",
-                       counted ? count_bits(context.memory,
-                                            map.address.wrapping_add((*layout)[kBitset].offset),
-                                            bytes, builder)
-                               : FactValue());
+  builder.add_map_fact(
+      "bits_set",
+      counted ? count_bits(context.memory, map.address.wrapping_add((*layout)[kBitset].offset),
+                           bytes, builder)
+              : FactValue());
   builder.add_map_fact("bits", mask + 1);
   builder.add_map_fact("hash_count", view.u64(kHashFunctions));
   builder.add_map_fact("bitset_bytes", bytes);

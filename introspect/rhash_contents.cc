@@ -90,8 +90,7 @@ class RhashReader {
   void list() {
     std::vector<Chain> chains;
     for (std::size_t table = 0; table < tables_.size(); ++table)
-      for (const Range& range : ranges_of(tables_[table]))
-        read_buckets(table, range, chains);
+      for (const Range& range : ranges_of(tables_[table])) read_buckets(table, range, chains);
     follow(std::move(chains));
     std::vector<std::uint32_t> order(orders_.size());
     std::iota(order.begin(), order.end(), 0U);
@@ -141,8 +140,7 @@ class RhashReader {
                               .size = view.u64(kSize),
                               .nest = static_cast<unsigned>(view.u64(kNest)),
                               .seed = static_cast<std::uint32_t>(view.u64(kSeed))};
-      if (!std::has_single_bit(table.size) || table.nest > 16 ||
-          table.size >> table.nest == 0)
+      if (!std::has_single_bit(table.size) || table.nest > 16 || table.size >> table.nest == 0)
         return fail_at(at.value(), ErrorCode::kCorrupt, "a table of {} buckets, nested by {} bits",
                        table.size, table.nest);
       if (table.size > kMaxContentBytes / 8)
@@ -230,8 +228,8 @@ class RhashReader {
         // Bit 0 is the lock.
         const std::uint64_t head = load_le(bytes->data() + i * 8, 8) & ~std::uint64_t{1};
         if (head != 0)
-          chains.push_back({.order = table << 48 | range.hash | (first + i) << range.bits,
-                            .next = head});
+          chains.push_back(
+              {.order = table << 48 | range.hash | (first + i) << range.bits, .next = head});
       }
     }
   }
@@ -296,7 +294,7 @@ class RhashReader {
   std::size_t value_offset_ = 0;
   std::size_t element_bytes_ = 0;
   std::vector<BucketTable> tables_;
-  std::vector<std::uint64_t> orders_;                    // of each record
+  std::vector<std::uint64_t> orders_;                      // of each record
   std::unordered_map<std::uint64_t, std::uint64_t> seen_;  // elements, and the order of their chain
   bool full_ = false;
 };

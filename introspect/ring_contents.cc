@@ -4,7 +4,8 @@
 // the mask leaves of it. A record is a header of 8 bytes and its payload, rounded up to 8; it may
 // pass the ring's end. (The kernel maps the ring twice, one after the other; that is not used
 // here.) Of a ring that programs fill, `consumer_pos` is written by user space; of one that user
-// space fills, everything else: nothing of it can be trusted. Source of truth: kernel/bpf/ringbuf.c.
+// space fills, everything else: nothing of it can be trusted. Source of truth:
+// kernel/bpf/ringbuf.c.
 #include <algorithm>
 
 #include "introspect/contents_builder.h"
@@ -82,9 +83,9 @@ class RingReader {
     builder_.set_keys(KeyForm::kNone);
     builder_.show_facts_only();
     builder_.set_lookup_error(kNotSupported);
-    GS_ASSIGN(
-        const std::uint64_t ring,
-        context_.memory.read_number(map_.address.wrapping_add((*map_layout)[kRingPointer].offset), 8));
+    GS_ASSIGN(const std::uint64_t ring,
+              context_.memory.read_number(
+                  map_.address.wrapping_add((*map_layout)[kRingPointer].offset), 8));
     StructBatch batch(*layout);
     batch.add(GuestVirt(ring));
     batch.read(context_.memory);
@@ -135,10 +136,11 @@ class RingReader {
     }
     const std::size_t cost = kRecordOverhead + size * 2;
     if (cost > context_.budget || !builder_.has_room(1)) {
-      builder_.problems().add("entries", {.code = ErrorCode::kUnsupported,
-                                          .message = "too much for one answer: the rest is left out",
-                                          .path = {},
-                                          .address = at & mask_});
+      builder_.problems().add("entries",
+                              {.code = ErrorCode::kUnsupported,
+                               .message = "too much for one answer: the rest is left out",
+                               .path = {},
+                               .address = at & mask_});
       return std::nullopt;
     }
     auto value = hex_at(at + kHeaderBytes, size);
@@ -146,12 +148,13 @@ class RingReader {
     builder_.charge(cost);
     const std::size_t record = builder_.count();
     builder_.append(1);
-    builder_.set_facts(record, {{.name = "offset", .value = at & mask_},
-                                {.name = "size", .value = size},
-                                {.name = "busy", .value = (word & kBusy) != 0},
-                                {.name = "discarded", .value = (word & kDiscarded) != 0},
-                                {.name = "value", .value = value ? FactValue(*std::move(value))
-                                                                 : FactValue()}});
+    Facts facts;
+    facts.push_back({.name = "offset", .value = at & mask_});
+    facts.push_back({.name = "size", .value = size});
+    facts.push_back({.name = "busy", .value = (word & kBusy) != 0});
+    facts.push_back({.name = "discarded", .value = (word & kDiscarded) != 0});
+    facts.push_back({.name = "value", .value = value ? FactValue(*std::move(value)) : FactValue()});
+    builder_.set_facts(record, std::move(facts));
     return at + whole;
   }
 
