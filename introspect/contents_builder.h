@@ -2,6 +2,7 @@
 // readers. Internal to introspect/.
 #pragma once
 
+#include <algorithm>
 #include <functional>
 
 #include "introspect/map_contents.h"
@@ -36,6 +37,14 @@ class ContentsBuilder {
     contents_.key_stride_ = key;
     contents_.value_stride_ = value;
   }
+  /// For maps whose values have another size than the map says (0, of an arena's pages).
+  void set_value_size(std::size_t size) { contents_.value_size = size; }
+  /// Keys and values have these types, whatever the map says of them. 0: no type.
+  void set_types(std::shared_ptr<const Btf> btf, TypeId key, TypeId value) {
+    contents_.btf = std::move(btf);
+    contents_.key_type = key;
+    contents_.value_type = value;
+  }
   std::size_t record_bytes() const { return contents_.record_bytes(); }
   std::size_t count() const { return contents_.count_; }
 
@@ -48,6 +57,9 @@ class ContentsBuilder {
   /// For readers that cannot stop in the middle: false, with a problem, when `more` records would
   /// exceed the budget.
   bool has_room(std::size_t more);
+  /// Takes so many bytes from the budget for what is held beside the records: facts, and what the
+  /// reader itself remembers.
+  void charge(std::size_t bytes) { *budget_ -= std::min(*budget_, bytes); }
   /// The next part begins there.
   void stop_at(MapCursor next) { contents_.next = next; }
 
@@ -126,8 +138,15 @@ Result<void> find_in_hash(MapReadContext& context, const MapInfo& map, HashForm 
                           ContentsBuilder& builder);
 
 /// The readers of each source file: added up in map_contents.cc.
+std::span<const MapReader> arena_readers();
 std::span<const MapReader> array_readers();
 std::span<const MapReader> hash_readers();
+std::span<const MapReader> insn_array_readers();
+std::span<const MapReader> lpm_readers();
+std::span<const MapReader> queue_readers();
+std::span<const MapReader> rhash_readers();
+std::span<const MapReader> ring_readers();
+std::span<const MapReader> stack_readers();
 std::span<const MapReader> struct_ops_readers();
 std::span<const MapReader> reference_readers();
 std::span<const MapReader> device_readers();

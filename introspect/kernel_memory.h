@@ -45,6 +45,11 @@ class KernelMemory {
   Result<Bytes> read_bytes(GuestVirt address, std::size_t size);
   /// An unsigned little-endian number of `size` (1 to 8) bytes.
   Result<std::uint64_t> read_number(GuestVirt address, std::size_t size);
+  /// Where the page tables map each address to, or where there is a hole; also of addresses that
+  /// reads would translate by arithmetic.
+  std::vector<Result<Translation>> translate(std::span<const GuestVirt> addresses) {
+    return walker_.translate(addresses);
+  }
 
  private:
   struct Piece;

@@ -1,6 +1,7 @@
 // What all types of map share: the records, per-CPU values, and which reader serves which type.
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <string_view>
 
 #include "introspect/contents_builder.h"
@@ -131,7 +132,9 @@ namespace {
 const MapReader* find_reader(std::string_view type) {
   for (const auto readers :
        {array_readers(), hash_readers(), struct_ops_readers(), reference_readers(),
-        device_readers(), socket_readers(), storage_readers(), cgroup_storage_readers()}) {
+        device_readers(), socket_readers(), storage_readers(), cgroup_storage_readers(),
+        lpm_readers(), queue_readers(), ring_readers(), stack_readers(), arena_readers(),
+        insn_array_readers(), rhash_readers()}) {
     const auto found = std::ranges::find(readers, type, &MapReader::type);
     if (found != readers.end()) return &*found;
   }
@@ -174,6 +177,7 @@ Result<GuestVirt> find_kernel_types(MapReadContext& context, const MapInfo& map)
 }
 
 void find_types(MapReadContext& context, const MapInfo& map, MapContents& contents) {
+  if (contents.btf) return;  // the reader knows better
   const bool kernel_value = map.btf_vmlinux_value_type_id != 0;
   if (map.btf_object.is_null() && !kernel_value) return;
   auto btf = types_of(context, map);
@@ -231,17 +235,20 @@ Result<MapContents> read_map_entry(MapReadContext& context, const MapInfo& map,
   GS_CHECK(reader->find(context, map, key, builder));
   MapContents contents = builder.finish();
   contents.next.reset();
-  contents.btf = shape.btf;
-  contents.key_type = shape.key_type;
-  contents.value_type = shape.value_type;
-  contents.problems.add_all(shape.problems);
+  if (!contents.btf) {
+    contents.btf = shape.btf;
+    contents.key_type = shape.key_type;
+    contents.value_type = shape.value_type;
+    contents.problems.add_all(shape.problems);
+  }
   return contents;
 }
 
 Result<void> find_by_index(MapReadContext& context, const MapInfo& map, ByteSpan key,
                            ContentsBuilder& builder) {
   const std::uint64_t index = load_le(key.data(), std::min<std::size_t>(key.size(), 8));
-  if (index >= map.max_entries) return {};
+  // Stack traces have their ids from a table of the next power of two.
+  if (index >= std::bit_ceil(map.max_entries)) return {};
   builder.set_part({.from = {.position = index}, .limit = 1});
   const auto readers = find_reader(map.type);
   GS_CHECK(readers->list(context, map, builder));
