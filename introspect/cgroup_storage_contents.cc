@@ -118,16 +118,16 @@ class StorageTree {
     for (std::size_t i = 0; i < found_.size(); ++i)
       by_link.emplace(found_[i].address.wrapping_add(layout_[kNext].offset).value(), i);
     std::vector<Stored> ordered;
+    std::vector<bool> listed(found_.size());
     for (auto at = by_link.find(first); at != by_link.end(); at = by_link.find(first)) {
-      Stored& stored = found_[at->second];
-      first = stored.next;
+      const std::size_t i = at->second;
       by_link.erase(at);
-      stored.next = 0;
-      ordered.push_back(std::move(stored));
-      stored.address = GuestVirt();
+      listed[i] = true;
+      first = found_[i].next;
+      ordered.push_back(found_[i]);
     }
-    for (Stored& stored : found_)
-      if (!stored.address.is_null()) ordered.push_back(std::move(stored));
+    for (std::size_t i = 0; i < found_.size(); ++i)
+      if (!listed[i]) ordered.push_back(found_[i]);
     return ordered;
   }
 
@@ -250,6 +250,7 @@ Result<void> list_storages(MapReadContext& context, const MapInfo& map, Contents
                 {});
   if (per_cpu) {
     std::vector<GuestVirt> pointers;
+    pointers.reserve(stored.size());
     for (const Stored& each : stored) pointers.push_back(each.buffer);
     read_per_cpu_values(
         context, 0, pointers, map.value_size,
