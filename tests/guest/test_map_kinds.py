@@ -201,7 +201,6 @@ class MapKinds(LiveTest):
         for name in ("k_cg_store", "k_cg_pcpu", "k_cg_store_id"):
             self.same_as_bpftool(name)
 
-    @needs("k_insns")
     def test_a_table_of_functions_names_its_programs(self):
         entry, = self.entries("k_struct_ops")
         if "lacks registration of k_struct_ops: Unknown error 524" in shared.made:
@@ -212,6 +211,7 @@ class MapKinds(LiveTest):
                          {name: prog_ids()[f"ops_{short}"] for name, short in (("ssthresh", "ssthresh"), ("cong_avoid", "avoid"), ("undo_cwnd", "undo"))})
         self.assertEqual(entry["value"]["data"]["name"], "known")
 
+    @needs("k_insns")
     def test_instructions_equal_bpftools(self):
         self.same_as_bpftool("k_insns")
 
