@@ -74,7 +74,7 @@ build_program() {  # OUTPUT
     "$clang" -O2 -g -target bpf -mcpu=v3 -Wall -Wextra -idirafter "$include" -c "$programs/$name.bpf.c" -o "$work/$name.bpf.o"
     bpftool gen skeleton "$work/$name.bpf.o" name "${name}_bpf" >"$work/$name.skel.h"
   done
-  "$compiler" -O2 -Wall -Wextra -static -Wl,--build-id -I"$work" -I"$programs" "$programs"/{guest,support,typed,special,tables,buffers,stacks,network,storage,arena,links}.c \
+  "$compiler" -O2 -Wall -Wextra -static -Wl,--build-id -I"$work" -I"$programs" "$programs"/{guest,support,typed,special,tables,buffers,stacks,network,storage,arena,links,code}.c \
     -o "$1" "${compile_options[@]}" -lbpf -lelf -lz
   "${tools}strip" "$1"
 }

@@ -46,7 +46,8 @@ class Shared:
     @property
     def guest(self):
         if self._guest is None:
-            self._guest = guests.Guest(guests.kernel(SERIES))
+            # Storage of files takes the security module "bpf", which not every kernel starts by itself.
+            self._guest = guests.Guest(guests.kernel(SERIES), append="lsm=yama,apparmor,bpf", modules=("veth",))
             self._guest.wait_ready()
             # Static content does not need the busy tasks, and everything is faster without them.
             self._guest.busy(False)
@@ -69,11 +70,14 @@ class Shared:
         return self.guest.json("bpftool -j map show")
 
     @functools.lru_cache(maxsize=None)
+    def dumped(self, map_id):
+        """What bpftool's dump of a map prints, as bytes. For maps that do not change: it is asked once."""
+        return self.guest.run_full(f"bpftool -j map dump id {map_id}", 120)[1]
+
     def dump(self, map_id):
-        """bpftool's dump of a map: objects as lists of pairs, so that repeated names survive. None when bpftool prints no JSON."""
-        _, out, _ = self.guest.run_full(f"bpftool -j map dump id {map_id}", 120)
+        """The same: objects as lists of pairs, so that repeated names survive. None when bpftool prints no JSON."""
         try:
-            return json.loads(out.decode("utf-8", "surrogateescape"), object_pairs_hook=oracle.Pairs)
+            return json.loads(self.dumped(map_id).decode("utf-8", "surrogateescape"), object_pairs_hook=oracle.Pairs)
         except ValueError:
             return None
 

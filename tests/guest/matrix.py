@@ -6,7 +6,7 @@
     matrix.py --tests               of each of those that tests/run.sh runs: kernel, kernel file, QEMU, test modules
     matrix.py --run FILE [WORD…]    runs all rows, or those whose names have one of the words; results go to FILE as JSON
 
-A row of KERNELS is all of test_maps, test_progs and test_runqueues on that kernel; a row of MACHINES the quick comparison of
+A row of KERNELS is all of MODULES on that kernel; a row of MACHINES the quick comparison of
 checks.py on a machine of its own. tests/run.sh runs the rows marked "always", tests/run.sh --matrix all of them.
 """
 
@@ -107,7 +107,7 @@ def architecture(kernel):
     return "arm64" if kernel.startswith("arm64/") else "amd64"
 
 
-MODULES = ("test_maps", "test_progs", "test_runqueues")
+MODULES = ("test_maps", "test_progs", "test_runqueues", "test_map_kinds", "test_map_values", "test_bpftool_format", "test_links")
 
 
 def method(machine):

@@ -4,35 +4,27 @@ import json
 import re
 import unittest
 
+import oracle
 from harness import LiveTest, shared
 
 # What cannot be read from outside, or is made of addresses that a program of the guest chose by asking.
 LEFT_OUT = ("pids", "pinned", "bytes_memlock")
-# Numbers of which JSON has none end bpftool's output where they stand.
-NOT_JSON = {"t_real", "y_numbers", "y_float", ".data.ratio"}
 # The kernel hands out the addresses of its own copy of a list's head.
 OF_THE_MOMENT = {"z_list"}
 
 
-def live(name):
-    return name.startswith("live_") or name == "progs_bp.bss"
-
-
 class BpftoolFormat(LiveTest):
-    def dumped(self, map_id):
-        return shared.guest.run_full(f"bpftool -j map dump id {map_id}", 120)[1]
-
     def test_every_dump_is_bpftools(self):
         compared = 0
         for entry in shared.map_list:
             name = entry.get("name", "")
             # The big ones are long, and nothing else: a part of one is compared below.
-            if live(name) or name in NOT_JSON | OF_THE_MOMENT or name.startswith("big_"):
+            if oracle.is_live(name) or name in oracle.NOT_JSON | OF_THE_MOMENT or name.startswith("big_"):
                 continue
             with self.subTest(map=entry["id"], name=name, type=entry["type"]):
                 answer = shared.daemon.request(f"/maps/{entry['id']}?format=bpftool")
                 self.assertEqual(answer.status, 200, answer.body[:500])
-                self.assert_same(answer.body, self.dumped(entry["id"]))
+                self.assert_same(answer.body, shared.dumped(entry["id"]))
                 compared += 1
         self.assertGreater(compared, 150)
 
@@ -45,11 +37,11 @@ class BpftoolFormat(LiveTest):
 
     def test_a_dump_that_bpftool_leaves_unfinished_is_whole_here(self):
         """As far as bpftool comes, both are the same; the bytes of values are whole in both."""
-        for name in NOT_JSON:
+        for name in oracle.NOT_JSON:
             with self.subTest(map=name):
                 map_id = next(entry["id"] for entry in shared.map_list if entry.get("name") == name)
                 ours = json.loads(shared.daemon.request(f"/maps/{map_id}?format=bpftool").body)
-                theirs = self.dumped(map_id).decode()
+                theirs = shared.dumped(map_id).decode()
                 bytes_of = re.compile(r'"key":(\[[^]]*\]),"value":(\[[^]]*\])')
                 self.assertEqual([(entry["key"], entry["value"]) for entry in ours][:1],
                                  [(json.loads(key), json.loads(value)) for key, value in bytes_of.findall(theirs)][:1])

@@ -35,7 +35,9 @@ class Progs(LiveTest):
             expected, later = before[mine["id"]], after[mine["id"]]
             with self.subTest(prog=mine["id"], name=mine["name"]):
                 self.assertEqual(mine["name"] or "", expected.get("name", ""))
-                for name, key in {"type": "type", "tag": "tag", "xlated_len": "bytes_xlated", "jited_len": "bytes_jited",
+                if isinstance(expected["type"], str):  # else newer than bpftool 7.1
+                    self.assertEqual(mine["type"], expected["type"])
+                for name, key in {"tag": "tag", "xlated_len": "bytes_xlated", "jited_len": "bytes_jited",
                                   "jited": "jited", "uid": "uid"}.items():
                     self.assertEqual(mine[name], expected[key], name)
                 self.assertEqual(mine["map_ids"], expected.get("map_ids", []))

@@ -60,7 +60,8 @@ static void fill_ring(struct bpf_object *object) {
   note("fact k_ring_first %u", before);
 }
 
-// Seven records of which the third and the fifth are discarded, and the first two are consumed by a program.
+// Seven records of which the third and the fifth are discarded, and the first two are consumed by a program; an eighth is being
+// written for ever.
 static void fill_user_ring(struct bpf_object *object) {
   int fd = map_of(object, "k_user_ring");
   if (fd < 0) return;
@@ -82,6 +83,7 @@ static void fill_user_ring(struct bpf_object *object) {
   if (program >= 0)
     for (int i = 0; i < 2; i++) drained += run_program(program, "drain_one", packet, sizeof(packet), 1);
   note("fact k_user_ring_drained %u", drained);
+  if (!user_ring_buffer__reserve(writer, 48)) fail("reserve in k_user_ring");
 }
 
 void make_buffers(void) {

@@ -423,7 +423,8 @@ static void start_tasks(struct progs_bpf *progs, int online) {
   start_task("sleeper", -1, 0, 0, doze, (void *)3600000L);
 }
 
-int main(void) {
+int main(int count, char **words) {
+  if (count > 2 && strcmp(words[1], "code") == 0) return print_code(count - 2, words + 2);
   setvbuf(stdout, NULL, _IOLBF, 0);
   possible_cpus = libbpf_num_possible_cpus();
   int online = (int)sysconf(_SC_NPROCESSORS_ONLN);

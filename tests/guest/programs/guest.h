@@ -59,6 +59,9 @@ void on_cpu(int cpu);
 u32 run_program(int fd, const char *name, const void *data, u32 size, int times);
 void write_pid(const char *path, pid_t pid);
 
+// Not a part: what the program does when it is called as `guest code …`; gives the exit status.
+int print_code(int count, char **words);
+
 // The parts.
 void make_typed(void);
 void make_special(void);

@@ -13,22 +13,25 @@ static void run_if_loaded(const struct bpf_object *object, const char *name) {
   note("ran %s", name);
 }
 
+// What the kernel keeps is left zero; `before` and `after` stand around it, at these distances from a value's beginning and end.
+enum { kNowhere = -1 };
+static const struct {
+  const char *name;
+  int before, after;
+} kMaps[] = {{"z_lock", 0, 4}, {"z_lock_array", 0, 4}, {"z_timer", 0, 8}, {"z_timer_hash", 0, 8},
+             {"z_work", 0, 8}, {"z_kept", 0, 8},       {"z_list", 0, 8},  {"z_tree", kNowhere, 4}};
+
 void make_special(void) {
   size_t size;
   const void *bytes = special_bpf__elf_bytes(&size);
   struct bpf_object *object = load_object("special", bytes, size, NULL);
-  static const char *const kMaps[] = {"z_lock", "z_lock_array", "z_timer", "z_timer_hash", "z_work", "z_kept", "z_list", "z_tree"};
   for (size_t i = 0; i < COUNT(kMaps); i++) {
-    struct bpf_map *map = bpf_object__find_map_by_name(object, kMaps[i]);
-    if (bpf_map__fd(map) < 0) continue;
-    u32 key = 1;
-    u8 value[64];
-    // The kernel leaves its own part as it is, zero, and a kernel that does not know it takes zeros.
-    memset(value, 0, sizeof(value));
-    u32 before = 0x1111, after = 0x2222;
-    size_t value_size = bpf_map__value_size(map);
-    if (strcmp(kMaps[i], "z_tree") != 0) memcpy(value, &before, sizeof(before));
-    memcpy(value + value_size - (strncmp(kMaps[i], "z_lock", 6) == 0 || i == 7 ? 4 : 8), &after, sizeof(after));
+    struct bpf_map *map = bpf_object__find_map_by_name(object, kMaps[i].name);
+    if (!map || bpf_map__fd(map) < 0) continue;
+    u32 key = 1, before = 0x1111, after = 0x2222;
+    u8 value[64] = {0};
+    if (kMaps[i].before != kNowhere) memcpy(value + kMaps[i].before, &before, sizeof(before));
+    memcpy(value + bpf_map__value_size(map) - kMaps[i].after, &after, sizeof(after));
     put(map, &key, value);
   }
   static const char *const kPrograms[] = {"start_timer", "start_work", "keep_task", "fill_list", "fill_tree"};
