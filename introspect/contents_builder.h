@@ -13,7 +13,7 @@ class ContentsBuilder {
   /// `part`: what is wanted. `budget`: bytes that this answer may still hold; what is appended is
   /// taken from it.
   ContentsBuilder(const MapInfo& map, const MapPart& part, std::size_t& budget)
-      : part_(part), budget_(budget) {
+      : part_(part), budget_(&budget) {
     contents_.key_size = map.key_size;
     contents_.value_size = map.value_size;
   }
@@ -39,8 +39,12 @@ class ContentsBuilder {
   std::size_t record_bytes() const { return contents_.record_bytes(); }
   std::size_t count() const { return contents_.count_; }
 
-  /// How many of `wanted` more records the budget and the part's limit allow.
+  /// How many of `wanted` more records the part's limit and the size of a part allow (at least one,
+  /// unless the limit is reached).
   std::uint64_t room(std::uint64_t wanted) const;
+  /// The records so far are enough for one part.
+  bool part_is_full() const;
+  std::size_t budget() const { return *budget_; }
   /// For readers that cannot stop in the middle: false, with a problem, when `more` records would
   /// exceed the budget.
   bool has_room(std::size_t more);
@@ -71,11 +75,15 @@ class ContentsBuilder {
   void keep_if(const std::function<bool(const MapContents&, std::size_t)>& wanted);
 
   Problems& problems() { return contents_.problems; }
+  /// Has what `other` has, instead of its own.
+  void take(ContentsBuilder& other) { contents_ = std::move(other.contents_); }
+
+  const MapContents& contents() const { return contents_; }
   MapContents finish() { return std::move(contents_); }
 
  private:
   MapPart part_;
-  std::size_t& budget_;
+  std::size_t* budget_;
   MapContents contents_;
 };
 
@@ -104,6 +112,18 @@ Result<void> find_by_index(MapReadContext& context, const MapInfo& map, ByteSpan
 /// For small maps that know no faster way: the list, from which the key's entry is kept.
 Result<void> find_by_listing(MapReadContext& context, const MapInfo& map, ByteSpan key,
                              ContentsBuilder& builder);
+
+/// What a hash table stores as its values.
+enum class HashForm : std::uint8_t {
+  kValues,
+  kPerCpu,    ///< a per-CPU pointer each: the records have a value for each CPU
+  kPointers,  ///< a pointer each, which the records then have in place of a value (8 bytes)
+};
+/// The map is a `struct bpf_htab`; for readers of types that store something else in one.
+Result<void> list_hash(MapReadContext& context, const MapInfo& map, HashForm form,
+                       ContentsBuilder& builder);
+Result<void> find_in_hash(MapReadContext& context, const MapInfo& map, HashForm form, ByteSpan key,
+                          ContentsBuilder& builder);
 
 /// The readers of each source file: added up in map_contents.cc.
 std::span<const MapReader> array_readers();

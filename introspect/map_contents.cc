@@ -34,11 +34,17 @@ const Facts& MapContents::facts_of(std::size_t record) const {
 
 std::uint64_t ContentsBuilder::room(std::uint64_t wanted) const {
   const std::uint64_t left = part_.limit - std::min<std::uint64_t>(part_.limit, count());
-  return std::min({wanted, left, budget_ / std::max<std::uint64_t>(1, record_bytes())});
+  const std::uint64_t bytes = std::min(*budget_, kMapPartBytes);
+  return std::min(
+      {wanted, left, std::max<std::uint64_t>(1, bytes / std::max<std::size_t>(1, record_bytes()))});
+}
+
+bool ContentsBuilder::part_is_full() const {
+  return count() >= part_.limit || count() * record_bytes() >= std::min(*budget_, kMapPartBytes);
 }
 
 bool ContentsBuilder::has_room(std::size_t more) {
-  if (more <= budget_ / std::max<std::size_t>(1, record_bytes())) return true;
+  if (more <= *budget_ / std::max<std::size_t>(1, record_bytes())) return true;
   problems().add("entries",
                  {.code = ErrorCode::kUnsupported,
                   .message = fmt::format("more than {} MB in one answer: the rest is left out",
@@ -49,7 +55,7 @@ bool ContentsBuilder::has_room(std::size_t more) {
 std::span<std::byte> ContentsBuilder::append(std::size_t n) {
   const std::size_t before = contents_.records_.size();
   contents_.records_.resize(before + n * record_bytes());
-  budget_ -= std::min(budget_, n * record_bytes());
+  *budget_ -= std::min(*budget_, n * record_bytes());
   contents_.count_ += n;
   return std::span(contents_.records_).subspan(before);
 }
@@ -183,8 +189,8 @@ void find_types(MapReadContext& context, const MapInfo& map, MapContents& conten
 }
 
 ContentsBuilder start(const MapReadContext& context, const MapReader& reader, const MapInfo& map,
-                      const MapPart& part) {
-  ContentsBuilder builder(map, part, context.budget);
+                      const MapPart& part, std::size_t& budget) {
+  ContentsBuilder builder(map, part, budget);
   if (reader.per_cpu) builder.set_cpus(context.per_cpu->possible_cpus());
   return builder;
 }
@@ -204,7 +210,7 @@ Result<std::shared_ptr<const Btf>> types_of(MapReadContext& context, const MapIn
 Result<MapContents> read_map_contents(MapReadContext& context, const MapInfo& map,
                                       const MapPart& part) {
   GS_ASSIGN(const MapReader* reader, choose_reader(context, map));
-  ContentsBuilder builder = start(context, *reader, map, part);
+  ContentsBuilder builder = start(context, *reader, map, part, context.budget);
   GS_CHECK(reader->list(context, map, builder));
   MapContents contents = builder.finish();
   find_types(context, map, contents);
@@ -221,7 +227,7 @@ Result<MapContents> read_map_entry(MapReadContext& context, const MapInfo& map,
   shape.keys = reader->find == find_by_index ? KeyForm::kIndex : KeyForm::kBytes;
   find_types(context, map, shape);
   GS_ASSIGN(const Bytes key, make_key(shape));
-  ContentsBuilder builder = start(context, *reader, map, {.from = {}, .limit = 1});
+  ContentsBuilder builder = start(context, *reader, map, {}, context.budget);
   GS_CHECK(reader->find(context, map, key, builder));
   MapContents contents = builder.finish();
   contents.next.reset();
@@ -248,12 +254,22 @@ Result<void> find_by_index(MapReadContext& context, const MapInfo& map, ByteSpan
 
 Result<void> find_by_listing(MapReadContext& context, const MapInfo& map, ByteSpan key,
                              ContentsBuilder& builder) {
-  builder.set_part({});
-  GS_CHECK(find_reader(map.type)->list(context, map, builder));
-  builder.keep_if([&](const MapContents& contents, std::size_t record) {
-    return std::ranges::equal(contents.key(record), key);
-  });
-  return {};
+  const MapReader& reader = *find_reader(map.type);
+  for (MapPart part{};;) {
+    std::size_t budget = kMaxContentBytes;
+    ContentsBuilder listed = start(context, reader, map, part, budget);
+    GS_CHECK(reader.list(context, map, listed));
+    listed.keep_if([&](const MapContents& contents, std::size_t record) {
+      return std::ranges::equal(contents.key(record), key);
+    });
+    const MapContents& contents = listed.contents();
+    if (contents.size() == 0 && contents.next && contents.next > part.from) {
+      part.from = *contents.next;
+      continue;
+    }
+    builder.take(listed);
+    return {};
+  }
 }
 
 }  // namespace guestscope

@@ -37,6 +37,7 @@ struct MapPart {
   MapCursor from{};
   /// Entries wanted at most.
   std::uint64_t limit = std::numeric_limits<std::uint64_t>::max();
+  bool operator==(const MapPart&) const = default;
 };
 
 enum class KeyForm : std::uint8_t {
@@ -103,6 +104,8 @@ struct MapReadContext {
   BtfCache& types;
   std::size_t& budget;  ///< bytes that this answer may still hold; what is read is taken from it
   const PerCpuOffsets* per_cpu = nullptr;  ///< null while they are not ready
+  /// An element of some hash table has had the hash that we compute. Kept for the kernel's life.
+  bool& hash_proven;
 };
 
 /// What is in the map, in the order in which the kernel itself lists it, from part.from on. Less

@@ -30,6 +30,10 @@ class StructBatch {
   /// be read is an error that names it.
   Result<StructView> operator[](std::size_t index) const;
 
+  // See read_together().
+  void announce(std::vector<VirtRead>& reads);
+  void take(std::span<VirtRead>& reads);
+
  private:
   struct Part {
     std::uint32_t offset = 0;
