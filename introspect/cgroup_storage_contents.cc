@@ -118,16 +118,16 @@ class StorageTree {
     for (std::size_t i = 0; i < found_.size(); ++i)
       by_link.emplace(found_[i].address.wrapping_add(layout_[kNext].offset).value(), i);
     std::vector<Stored> ordered;
+    std::vector<bool> listed(found_.size());
     for (auto at = by_link.find(first); at != by_link.end(); at = by_link.find(first)) {
-      Stored& stored = found_[at->second];
-      first = stored.next;
+      const std::size_t i = at->second;
       by_link.erase(at);
-      stored.next = 0;
-      ordered.push_back(std::move(stored));
-      stored.address = GuestVirt();
+      listed[i] = true;
+      first = found_[i].next;
+      ordered.push_back(found_[i]);
     }
-    for (Stored& stored : found_)
-      if (!stored.address.is_null()) ordered.push_back(std::move(stored));
+    for (std::size_t i = 0; i < found_.size(); ++i)
+      if (!listed[i]) ordered.push_back(found_[i]);
     return ordered;
   }
 
@@ -250,6 +250,7 @@ Result<void> list_storages(MapReadContext& context, const MapInfo& map, Contents
                 {});
   if (per_cpu) {
     std::vector<GuestVirt> pointers;
+    pointers.reserve(stored.size());
     for (const Stored& each : stored) pointers.push_back(each.buffer);
     read_per_cpu_values(
         context, 0, pointers, map.value_size,
@@ -269,14 +270,42 @@ Result<void> list_per_cpu(MapReadContext& context, const MapInfo& map, ContentsB
   return list_storages(context, map, builder, true);
 }
 
+/// By what the kernel compares: the fields of a key, not what lies between them.
+Result<void> keep_key(MapReadContext& context, ByteSpan key, ContentsBuilder& builder) {
+  GS_ASSIGN(const StructLayout* storage, context.layouts.get(kStorage));
+  const auto same = [&](Storage field, ByteSpan other) {
+    const std::size_t begin = (*storage)[field].offset - (*storage)[kKey].offset;
+    const std::size_t size = (*storage)[field].size;
+    if (!ByteReader(key).contains(begin, size) || !ByteReader(other).contains(begin, size))
+      return field != kCgroupId;
+    return std::ranges::equal(key.subspan(begin, size), other.subspan(begin, size));
+  };
+  builder.keep_if([&](const MapContents& contents, std::size_t record) {
+    return same(kCgroupId, contents.key(record)) && same(kAttachType, contents.key(record));
+  });
+  return {};
+}
+
+Result<void> find_shared(MapReadContext& context, const MapInfo& map, ByteSpan key,
+                         ContentsBuilder& builder) {
+  GS_CHECK(list_storages(context, map, builder, false));
+  return keep_key(context, key, builder);
+}
+
+Result<void> find_per_cpu(MapReadContext& context, const MapInfo& map, ByteSpan key,
+                          ContentsBuilder& builder) {
+  GS_CHECK(list_storages(context, map, builder, true));
+  return keep_key(context, key, builder);
+}
+
 }  // namespace
 
 std::span<const MapReader> cgroup_storage_readers() {
   static constexpr MapReader kReaders[] = {
-      {.type = "cgroup_storage", .list = list_shared, .find = find_by_listing},
+      {.type = "cgroup_storage", .list = list_shared, .find = find_shared},
       {.type = "percpu_cgroup_storage",
        .list = list_per_cpu,
-       .find = find_by_listing,
+       .find = find_per_cpu,
        .per_cpu = true}};
   return kReaders;
 }

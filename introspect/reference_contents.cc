@@ -82,6 +82,7 @@ const MapReader& hash_reader() {
 void resolve_pointers(MapReadContext& context, ContentsBuilder& builder) {
   builder.show_facts_only();
   std::vector<GuestVirt> pointers;
+  pointers.reserve(builder.count());
   for (std::size_t record = 0; record < builder.count(); ++record)
     pointers.emplace_back(load_le(builder.value_of(record, 0).data(), 8));
   const auto ids = read_map_ids(context.memory, context.layouts, pointers);

@@ -47,7 +47,7 @@ class Shared:
     def guest(self):
         if self._guest is None:
             # Storage of files takes the security module "bpf", which not every kernel starts by itself.
-            self._guest = guests.Guest(guests.kernel(SERIES), append="lsm=yama,apparmor,bpf")
+            self._guest = guests.Guest(guests.kernel(SERIES), append="lsm=yama,apparmor,bpf", modules=("veth",))
             self._guest.wait_ready()
             # Static content does not need the busy tasks, and everything is faster without them.
             self._guest.busy(False)

@@ -160,7 +160,8 @@ class RefsGuest {
   }
   static Bytes bytes_of(std::uint64_t number, std::size_t size) {
     Bytes bytes(size);
-    for (std::size_t i = 0; i < size; ++i) bytes[i] = static_cast<std::byte>(number >> (8 * i));
+    for (std::size_t i = 0; i < size; ++i)
+      bytes[i] = static_cast<std::byte>(i < 8 ? number >> (8 * i) : 0);
     return bytes;
   }
   static std::uint64_t value_of(const MapContents& contents, std::size_t record) {

@@ -165,7 +165,8 @@ struct GroupStorage : RefsGuest {
     buffer.data_start = value;
     mini::bpf_cgroup_storage storage{};
     storage.buf = guest.put(buffer);
-    storage.key = {.cgroup_inode_id = group_id, .attach_type = attach_type};
+    storage.key.cgroup_inode_id = group_id;
+    storage.key.attach_type = attach_type;
     return guest.put(storage);
   }
   /// Puts the storages into the ring of a cgroup.
@@ -228,6 +229,10 @@ TEST_CASE_FIXTURE(GroupStorage, "storages are listed in the map's order and name
   Bytes key = bytes_of(20, 16);
   key[8] = std::byte{1};
   CHECK(values(find(map, key)) == Numbers{200});
+  key[13] = std::byte{1};  // behind the fields
+  CHECK(values(find(map, key)) == Numbers{200});
+  key[8] = std::byte{2};
+  CHECK(find(map, key).size() == 0);
 }
 
 TEST_CASE_FIXTURE(GroupStorage,
@@ -237,6 +242,8 @@ TEST_CASE_FIXTURE(GroupStorage,
   const MapContents contents = read(map_of(one, {one}, 8));
   CHECK(contents.key(0).size() == 8);
   CHECK(text_of(contents.facts_of(0)) == "{cgroup_id=20 path=/outer}");
+  CHECK(find(map_of(one, {one}, 8), bytes_of(20, 8)).size() == 1);
+  CHECK(find(map_of(one, {one}, 8), bytes_of(21, 8)).size() == 0);
 }
 
 TEST_CASE_FIXTURE(GroupStorage, "each CPU has its own value") {
