@@ -58,7 +58,11 @@ class BpftoolFormat(LiveTest):
         for mine, other in zip(ours, theirs):
             map_id = dict(other)["id"]
             with self.subTest(map=map_id):
-                self.assertEqual(mine, [(name, value) for name, value in other if name != "btf_id" or btf_ids.get(map_id) == value])
+                expected = [(name, value) for name, value in other if name != "btf_id" or btf_ids.get(map_id) == value]
+                # Of a type that is newer than itself bpftool 7.1 prints the number; newer ones print the name.
+                if isinstance(dict(other)["type"], int):
+                    mine, expected = ([pair for pair in pairs if pair[0] != "type"] for pairs in (mine, expected))
+                self.assertEqual(mine, expected)
 
 
 if __name__ == "__main__":
