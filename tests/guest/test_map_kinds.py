@@ -119,13 +119,27 @@ class MapKinds(LiveTest):
                          [(0, facts()["cgroup_0"], "/"), (2, facts()["cgroup_2"], "/known/inner")])
 
     def test_stacks_are_symbolised(self):
+        """That of a program at a tracepoint inside prctl()."""
         entry, = self.entries("k_stacks")
+        words = bytes.fromhex(oracle.hex_bytes(shared.dump(map_ids()["k_stacks"])[0].get("value")))
+        addresses = [int.from_bytes(words[i:i + 8], "little") for i in range(0, len(words), 8)]
+        self.assertEqual([int(frame["address"], 16) for frame in entry["frames"]], [address for address in addresses if address])
         self.assertEqual(entry["key"], facts()["kernel_stack"])
-        symbols = [frame["symbol"] for frame in entry["frames"]]
-        self.assertRegex(symbols[0], "^__set_task_comm")
-        self.assertTrue(any("sys_prctl" in symbol for symbol in symbols), symbols)
+        names = [frame["symbol"].partition("+")[0] for frame in entry["frames"]]
+        self.assertIn("__set_task_comm", names)
+        self.assertTrue(any("sys_prctl" in name for name in names), names)
+        places = {}
+        for line in shared.guest.run(f"grep -wF{''.join(f' -e {name}' for name in names)} /proc/kallsyms").splitlines():
+            places.setdefault(line.split()[2], set()).add(int(line.split()[0], 16))
+        for frame, name in zip(entry["frames"], names):
+            self.assertIn(int(frame["address"], 16) - int(frame["symbol"].partition("+")[2], 16), places.get(name, set()), frame)
+
+    def test_stacks_of_user_space_have_build_ids(self):
         entry, = self.entries("k_stacks_id")
-        self.assertEqual((entry["key"], entry["frames"][0]["build_id"]), (facts()["user_stack"], facts()["build_id"]))
+        self.assertEqual(entry["key"], facts()["user_stack"])
+        self.assertEqual(entry["frames"][0]["build_id"], facts()["build_id"])
+        value = oracle.hex_bytes(shared.dump(map_ids()["k_stacks_id"])[0].get("value"))
+        self.assertEqual(entry["frames"][0]["offset"], number(value[48:64]))
 
     def test_devices_and_cpus_are_named(self):
         at_device, at_cpu = facts()["prog_at_device"], facts()["prog_at_cpu"]
