@@ -32,6 +32,8 @@ class MapKinds(LiveTest):
         """Every entry, in the kernel's order unless it has none that lasts."""
         ours, theirs = self.entries(name), shared.dump(map_ids()[name])
         self.assertIsNotNone(theirs, "bpftool printed no JSON")
+        # Linux 5.10 lists, after the last storage of a group, the head of its own list, of which a look-up finds nothing.
+        theirs = [entry for entry in theirs if not (isinstance(entry.get("value"), oracle.Pairs) and entry.get("value").get("error"))]
         self.assertEqual(len(ours), len(theirs))
         if sort:
             ours = sorted(ours, key=lambda entry: entry["key_hex"])
