@@ -21,12 +21,15 @@ class BpftoolFormat(LiveTest):
             # The big ones are long, and nothing else: a part of one is compared below.
             if oracle.is_live(name) or name in oracle.NOT_JSON | OF_THE_MOMENT or name.startswith("big_"):
                 continue
+            # Linux 5.10 lists a storage too many: the head of its own list, of which a look-up finds nothing.
+            if name.startswith("k_cg_") and b'"error"' in shared.dumped(entry["id"]):
+                continue
             with self.subTest(map=entry["id"], name=name, type=entry["type"]):
                 answer = shared.daemon.request(f"/maps/{entry['id']}?format=bpftool")
                 self.assertEqual(answer.status, 200, answer.body[:500])
                 self.assert_same(answer.body, shared.dumped(entry["id"]))
                 compared += 1
-        self.assertGreater(compared, 150)
+        self.assertGreater(compared, 140)
 
     def assert_same(self, ours, theirs):
         if ours == theirs:
@@ -58,7 +61,11 @@ class BpftoolFormat(LiveTest):
         for mine, other in zip(ours, theirs):
             map_id = dict(other)["id"]
             with self.subTest(map=map_id):
-                self.assertEqual(mine, [(name, value) for name, value in other if name != "btf_id" or btf_ids.get(map_id) == value])
+                expected = [(name, value) for name, value in other if name != "btf_id" or btf_ids.get(map_id) == value]
+                # Of a type that is newer than itself bpftool 7.1 prints the number; newer ones print the name.
+                if isinstance(dict(other)["type"], int):
+                    mine, expected = ([pair for pair in pairs if pair[0] != "type"] for pairs in (mine, expected))
+                self.assertEqual(mine, expected)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,8 @@ class MapKinds(LiveTest):
         """Every entry, in the kernel's order unless it has none that lasts."""
         ours, theirs = self.entries(name), shared.dump(map_ids()[name])
         self.assertIsNotNone(theirs, "bpftool printed no JSON")
+        # Linux 5.10 lists, after the last storage of a group, the head of its own list, of which a look-up finds nothing.
+        theirs = [entry for entry in theirs if not (isinstance(entry.get("value"), oracle.Pairs) and entry.get("value").get("error"))]
         self.assertEqual(len(ours), len(theirs))
         if sort:
             ours = sorted(ours, key=lambda entry: entry["key_hex"])
@@ -119,13 +121,27 @@ class MapKinds(LiveTest):
                          [(0, facts()["cgroup_0"], "/"), (2, facts()["cgroup_2"], "/known/inner")])
 
     def test_stacks_are_symbolised(self):
+        """That of a program at a tracepoint inside prctl()."""
         entry, = self.entries("k_stacks")
+        words = bytes.fromhex(oracle.hex_bytes(shared.dump(map_ids()["k_stacks"])[0].get("value")))
+        addresses = [int.from_bytes(words[i:i + 8], "little") for i in range(0, len(words), 8)]
+        self.assertEqual([int(frame["address"], 16) for frame in entry["frames"]], [address for address in addresses if address])
         self.assertEqual(entry["key"], facts()["kernel_stack"])
-        symbols = [frame["symbol"] for frame in entry["frames"]]
-        self.assertRegex(symbols[0], "^__set_task_comm")
-        self.assertTrue(any("sys_prctl" in symbol for symbol in symbols), symbols)
+        names = [frame["symbol"].partition("+")[0] for frame in entry["frames"]]
+        self.assertIn("__set_task_comm", names)
+        self.assertTrue(any("sys_prctl" in name for name in names), names)
+        places = {}
+        for line in shared.guest.run(f"grep -wF{''.join(f' -e {name}' for name in names)} /proc/kallsyms").splitlines():
+            places.setdefault(line.split()[2], set()).add(int(line.split()[0], 16))
+        for frame, name in zip(entry["frames"], names):
+            self.assertIn(int(frame["address"], 16) - int(frame["symbol"].partition("+")[2], 16), places.get(name, set()), frame)
+
+    def test_stacks_of_user_space_have_build_ids(self):
         entry, = self.entries("k_stacks_id")
-        self.assertEqual((entry["key"], entry["frames"][0]["build_id"]), (facts()["user_stack"], facts()["build_id"]))
+        self.assertEqual(entry["key"], facts()["user_stack"])
+        self.assertEqual(entry["frames"][0]["build_id"], facts()["build_id"])
+        value = oracle.hex_bytes(shared.dump(map_ids()["k_stacks_id"])[0].get("value"))
+        self.assertEqual(entry["frames"][0]["offset"], number(value[48:64]))
 
     def test_devices_and_cpus_are_named(self):
         at_device, at_cpu = facts()["prog_at_device"], facts()["prog_at_cpu"]
@@ -217,9 +233,11 @@ class MapKinds(LiveTest):
 
     @needs("k_arena")
     def test_an_arena_has_the_pages_that_were_touched(self):
-        answer = self.answer("k_arena")
-        entries = answer["entries"]
-        self.assertEqual(len(entries), 3)
+        page = facts()["page_size"]
+        expected = [bytearray(pattern(page, i)) for i in (0, 1, 37)]
+        expected[2][100:106] = b"arena\0"
+        entries = self.entries("k_arena")
+        self.assertEqual([entry["value"] for entry in entries], [content.hex() for content in expected])
 
     def test_large_maps_are_whole(self):
         for name in ("big_hash", "big_hash_np", "big_lru"):

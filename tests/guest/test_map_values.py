@@ -18,7 +18,7 @@ KNOWN = {
                    "in_union": {"word": 0xFFFFFFFF, "low": 511, "middle": -1, "high": 4095, "nibble": -1}, "k": str((1 << 100) - 1)}},
     "y_bit_union": {5: {"word": 1023 << 9 | 300, "low": 300, "middle": 1023, "high": 0, "nibble": -4}},
     "y_enums": {0: {"tiny": "TINY_B", "tiny_unknown": 77, "negative": "NEGATIVE_ALL", "same": "SAME_FIRST", "unnamed": "UNNAMED_TWO",
-                    "wide": "WIDE_MINUS", "wide_unknown": 3, "list": ["COLOR_GREEN", "COLOR_BLUE", -100]}},
+                    "wide": "WIDE_MINUS", "wide_unknown": 3, "list": ["COLOR_GREEN", "COLOR_BLUE", 100]}},
     "y_texts": {0: {"terminated": "seven77", "full": "eight888", "empty": "", "after_end": "a", "lines": ["ab", "cdefgh"],
                     "bytes": [97, 98, 99, 0], "small": [97, -1, 0, 1], "one": "z", "cube": [[[1, 2], [3, 4]], [[5, 6], [7, 8]]], "none": [],
                     "table": [[1], [2], [65535]]}},
@@ -52,6 +52,11 @@ class Values(LiveTest):
                         mine, value = ({member: of[member] for member in of if member not in NEEDS_ENUM64} for of in (mine, value))
                     # As JSON: in Python 1 equals True and 1.0.
                     self.assertEqual(json.dumps(mine), json.dumps(value))
+
+    def test_a_number_without_an_enumerator_has_the_sign_of_its_type(self):
+        # Before enumerators of 64 bits types did not say whether they have one.
+        unknown = -100 if "btf enum64" in shared.made else 2**32 - 100
+        self.assertEqual([entry["value"] for entry in self.entries("y_negative")], ["NEGATIVE_ALL", unknown])
 
     def test_floating_point_numbers_are_exact(self):
         if "btf float" not in shared.made:

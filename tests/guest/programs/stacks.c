@@ -40,8 +40,9 @@ void make_stacks(void) {
   stacks->bss->task = (u32)syscall(SYS_gettid);
   struct bpf_link *link = bpf_program__attach(stacks->progs.take_stacks);
   if (!link) fail("attach of take_stacks");
-  if (prctl(PR_SET_NAME, "guest-stacks") || prctl(PR_SET_NAME, "guest")) fail("rename");
+  if (prctl(PR_SET_NAME, "guest-stacks")) fail("rename");
   bpf_link__destroy(link);
+  if (prctl(PR_SET_NAME, "guest")) fail("rename back");
   note("map k_stacks");
   note("map k_stacks_id");
   note("fact kernel_stack %d", stacks->data->kernel_stack);

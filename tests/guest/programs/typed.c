@@ -52,12 +52,14 @@ static void fill_numbers(void) {
   for (u32 i = 0; i < 4; i++) set("y_float", i, &wide[i]);
   _Bool flags[] = {0, 1};
   for (u32 i = 0; i < 2; i++) set("y_bool", i, &flags[i]);
+  enum negative negative[] = {NEGATIVE_ALL, (enum negative)-100};
+  for (u32 i = 0; i < 2; i++) set("y_negative", i, &negative[i]);
   unsigned __int128 huge = (unsigned __int128)1 << 127;
   set("y_int128", 0, &huge);
   huge = 1ULL << 63;
   set("y_int128", 1, &huge);
   struct enumerations enums = {TINY_B, (enum tiny)77, NEGATIVE_ALL, SAME_SECOND, UNNAMED_TWO, WIDE_MINUS, (enum wide_unsigned)3,
-                               {COLOR_GREEN, COLOR_BLUE, (enum color)-100}};
+                               {COLOR_GREEN, COLOR_BLUE, (enum color)100}};
   set("y_enums", 0, &enums);
   struct enumerations key;
   memset(&key, 0, sizeof(key));
