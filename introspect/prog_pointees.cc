@@ -115,7 +115,8 @@ void ProgReader::take_functions(Pending& prog, const StructBatch& functions, std
       continue;
     }
     info.functions.push_back({.address = function->pointer(ProgModel::kCode),
-                              .bytes = function->u64(ProgModel::kJitedLen)});
+                              .bytes = function->u64(ProgModel::kJitedLen),
+                              .insns = function->u64(ProgModel::kLen)});
     info.jited_bytes += info.functions.back().bytes;
     prog.function_details.push_back(function->pointer(ProgModel::kAux));
   }
