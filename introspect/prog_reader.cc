@@ -149,9 +149,11 @@ void ProgReader::take_attach(Pending& prog, const StructView& aux) {
     attach.target_prog_id = target->second;
   if (attach.target_btf_id == 0) return;
   prog.attach_btf = aux.pointer(Aux::kAttachBtf);
-  // Text of the target's types: gone with them when nothing holds them any more.
-  const bool held = !prog.attach_btf.is_null() || !aux.pointer(Aux::kTargetProg).is_null() ||
-                    !aux.has(Aux::kAttachBtf);
+  // Text of the target's types: gone with them when nothing holds them any more. Before 5.11 a
+  // target that is no program is always the kernel.
+  const bool is_kernel =
+      aux.has(Aux::kAttachBtf) ? !prog.attach_btf.is_null() : prog.info.type != "ext";
+  const bool held = is_kernel || !aux.pointer(Aux::kTargetProg).is_null();
   if (held) prog.attach_name = aux.pointer(Aux::kAttachName);
 }
 
