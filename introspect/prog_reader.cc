@@ -27,6 +27,7 @@ ProgReader::ProgReader(ProgReadContext& context, std::span<const IdrEntry> known
       model_(context.model),
       layouts_(context.layouts),
       per_cpu_(context.per_cpu),
+      symbol_(find_symbol_field(context.layouts)),
       page_size_(context.accessor.location.page_size),
       cpus_(context.per_cpu.possible_cpus()) {
   for (const IdrEntry& entry : known) ids_.emplace(entry.pointer.value(), entry.id);
@@ -129,7 +130,6 @@ void ProgReader::take_aux(Pending& prog, const StructView& aux) {
   if (aux.has(Aux::kExceptions)) info.exception_entries = aux.u64(Aux::kExceptions);
   info.offloaded = !aux.pointer(Aux::kOffload).is_null();
   if (aux.has(Aux::kAuxStats)) prog.stats = aux.pointer(Aux::kAuxStats);
-  prog.symbol = std::string(aux.text(Aux::kSymbol));
   prog.user = aux.pointer(Aux::kUser);
   prog.btf = aux.pointer(Aux::kBtf);
   prog.maps = aux.pointer(Aux::kUsedMaps);
