@@ -89,8 +89,7 @@ Json prog_json(const ProgInfo& prog, bool whole) {
 }
 
 Json link_json(const LinkInfo& link) {
-  Json json = {{"id", link.id}, {"type", link.type}};
-  set_id(json, "prog_id", link.prog_id);
+  Json json = {{"id", link.id}, {"type", link.type}, {"prog_id", link.prog_id}};
   json.update(facts_json(link.facts));
   json["address"] = hex_address(link.address.value());
   return json;

@@ -28,6 +28,7 @@ struct ProgFunction {
   std::string name{};    ///< "on_switch"; may be empty
   GuestVirt address;
   std::uint64_t bytes = 0;
+  std::uint64_t insns = 0;  ///< of the program's instructions, which are those of its functions
 };
 
 /// What a program was loaded for.

@@ -145,7 +145,6 @@ struct ProgModel {
     kAttachTypeId,
     kAttachBtf,
     kTargetProg,
-    kSymbol,
     kFuncInfo,
     kFuncInfoCount,
     kFuncIndex,

@@ -77,7 +77,8 @@ void read_tracing(LinkGroup& group) {
   group.follow(kTrampolineNeed, trampolines, "target_btf_id",
                [&](std::size_t i, const StructView& trampoline) {
                  const std::uint64_t key = trampoline.u64(kKey);
-                 group.add(i, targets[i].is_null() ? "target_obj_id" : "target_prog_id", key >> 32);
+                 group.add(i, "target_obj_id", key >> 32);
+                 if (!targets[i].is_null()) group.add(i, "target_prog_id", key >> 32);
                  group.add(i, "target_btf_id", key & 0x7fffffff);
                });
   read_target_names(group, progs, targets);

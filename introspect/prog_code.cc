@@ -12,6 +12,7 @@ namespace {
 // struct bpf_insn: code, two registers of four bits each, offset (16 bits), immediate (32 bits).
 constexpr std::size_t kInsnBytes = 8;
 constexpr std::size_t kRegisters = 1;
+constexpr std::size_t kOffset = 2;
 constexpr std::size_t kImmediate = 4;
 
 enum Class : unsigned { kLdx = 0x01, kSt = 0x02, kStx = 0x03 };
@@ -24,6 +25,7 @@ constexpr unsigned kCallArgs = 0xe5;           // BPF_JMP | BPF_CALL_ARGS
 constexpr unsigned kTailCall = 0xf5;           // BPF_JMP | BPF_TAIL_CALL
 constexpr std::uint32_t kTailCallHelper = 12;  // BPF_FUNC_tail_call
 constexpr unsigned kLoad64 = 0x18;             // BPF_LD | BPF_IMM | BPF_DW
+constexpr unsigned kPseudoCall = 1;            // BPF_PSEUDO_CALL
 constexpr unsigned kPseudoMapFd = 1;           // BPF_PSEUDO_MAP_FD
 constexpr unsigned kPseudoMapValue = 2;        // BPF_PSEUDO_MAP_VALUE
 
@@ -47,6 +49,23 @@ void set_immediate(std::span<std::byte> insn, std::uint64_t value) {
 
 void set_source(std::span<std::byte> insn, unsigned reg) {
   insn[kRegisters] = (insn[kRegisters] & std::byte{0x0f}) | static_cast<std::byte>(reg << 4);
+}
+
+/// A call of another function, at instruction `at`, holds the function's number and how far away it
+/// is: the distance in the 16 bits and the number in the 32, or (since the distance got more room)
+/// the other way round. User space sees the former, with 0 for a distance that does not fit.
+void show_call(std::span<std::byte> insn, std::uint64_t at,
+               std::span<const std::uint64_t> functions) {
+  const std::uint64_t number = load_le(insn.data() + kOffset, 2);
+  const auto distance = static_cast<std::int32_t>(immediate(insn));
+  if (number >= functions.size() ||
+      functions[number] != at + 1 + static_cast<std::uint64_t>(std::int64_t{distance}))
+    return;
+  const bool fits = distance == static_cast<std::int16_t>(distance);
+  const auto shown = static_cast<std::uint64_t>(fits ? distance : 0);
+  set_immediate(insn, number);
+  insn[kOffset] = static_cast<std::byte>(shown & 0xff);
+  insn[kOffset + 1] = static_cast<std::byte>(shown >> 8 & 0xff);
 }
 
 /// An address that stands in two instructions: that of a map, or inside a map's value.
@@ -121,7 +140,13 @@ Result<Bytes> read_xlated(ProgReadContext& context, const ProgInfo& prog) {
   GS_ASSIGN(Bytes code, read_in_steps(context.memory, prog.address.wrapping_add(insns.offset),
                                       prog.xlated_bytes));
   GS_ASSIGN(const std::vector<UsedMap> maps, find_maps(context, prog));
-  show_insns(code, maps);
+  std::vector<std::uint64_t> functions;
+  std::uint64_t first = 0;
+  for (const ProgFunction& function : prog.functions) {
+    functions.push_back(first);
+    first += function.insns;
+  }
+  show_insns(code, maps, functions);
   return code;
 }
 
@@ -143,7 +168,8 @@ Result<Bytes> read_jited(ProgReadContext& context, const ProgInfo& prog) {
 
 }  // namespace
 
-void show_insns(std::span<std::byte> insns, std::span<const UsedMap> maps) {
+void show_insns(std::span<std::byte> insns, std::span<const UsedMap> maps,
+                std::span<const std::uint64_t> functions) {
   for (std::size_t at = 0; at + kInsnBytes <= insns.size(); at += kInsnBytes) {
     const std::span<std::byte> insn = insns.subspan(at, kInsnBytes);
     const unsigned code = std::to_integer<unsigned>(insn[0]);
@@ -154,6 +180,9 @@ void show_insns(std::span<std::byte> insns, std::span<const UsedMap> maps) {
     if (code == kTailCall) {
       insn[0] = std::byte{kCall};
       set_immediate(insn, kTailCallHelper);
+    } else if (code == kCall) {
+      if (std::to_integer<unsigned>(insn[kRegisters]) >> 4 == kPseudoCall)
+        show_call(insn, at / kInsnBytes, functions);
     } else if (code == kCallArgs) {
       insn[0] = std::byte{kCall};
     } else if ((instruction_class == kLdx && mode == kProbeMem) ||

@@ -30,7 +30,9 @@ struct UsedMap {
   std::uint64_t value_bytes = 0;
 };
 
-/// Turns the kernel's instructions into what user space is shown.
-void show_insns(std::span<std::byte> insns, std::span<const UsedMap> maps);
+/// Turns the kernel's instructions into what user space is shown. `functions`: the first
+/// instruction of each function, when there are several.
+void show_insns(std::span<std::byte> insns, std::span<const UsedMap> maps,
+                std::span<const std::uint64_t> functions = {});
 
 }  // namespace guestscope

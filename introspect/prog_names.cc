@@ -47,24 +47,31 @@ ReadBatch read_types(KernelMemory& memory, const ReadBatch& records, const Struc
 
 }  // namespace
 
+const BoundField* find_symbol_field(Layouts& layouts) {
+  const auto layout = layouts.get(kSymbol);
+  return layout ? &(**layout)[0] : nullptr;
+}
+
+std::size_t ProgReader::add_symbol(TextBatch& texts, GuestVirt aux) const {
+  if (symbol_ == nullptr || aux.is_null()) return texts.add(GuestVirt(), 0);
+  return texts.add(aux.wrapping_add(symbol_->offset), symbol_->size);
+}
+
 /// The symbols of functions are their own; that of the first one is the program's on kernels that
 /// make none for it.
 void ProgReader::read_function_names() {
-  const auto layout = layouts_.get(kSymbol);
-  if (layout) {
-    StructBatch details(**layout);
-    for (const Pending& prog : progs_)
-      for (const GuestVirt aux : prog.function_details) details.add(aux);
-    details.read(memory_);
-    std::size_t next = 0;
-    for (Pending& prog : progs_) {
-      for (std::size_t n = 0; n < prog.function_details.size(); ++n) {
-        const auto view = details[next++];
-        if (view)
-          prog.info.functions[n].symbol = std::string(view->text(0));
-        else
-          problem(prog, "subprograms", view.error());
-      }
+  TextBatch symbols;
+  for (const Pending& prog : progs_)
+    for (const GuestVirt aux : prog.function_details) add_symbol(symbols, aux);
+  symbols.read(memory_);
+  std::size_t next = 0;
+  for (Pending& prog : progs_) {
+    for (std::size_t n = 0; n < prog.function_details.size(); ++n) {
+      const auto symbol = symbols[next++];
+      if (symbol)
+        prog.info.functions[n].symbol = *symbol;
+      else if (symbol_ != nullptr)
+        problem(prog, "subprograms", symbol.error());
     }
   }
   name_functions();
@@ -72,7 +79,7 @@ void ProgReader::read_function_names() {
 
 void ProgReader::name_functions() {
   // A symbol that fills its place may have been cut off.
-  const std::size_t room = model_.aux[ProgModel::kSymbol].size;
+  const std::size_t room = symbol_ == nullptr ? 0 : symbol_->size;
   for (Pending& prog : progs_) {
     auto& functions = prog.info.functions;
     if (!functions.empty() && functions.front().symbol.empty())

@@ -20,6 +20,7 @@ void ProgReader::read_tables() {
     objects.add(prog.btf);
     objects.add(prog.attach_btf);
     names.add(prog.attach_name, kMaxFunctionNameBytes);
+    add_symbol(names, prog.info.details_read ? prog.aux : GuestVirt());
   }
   if (counters) add_statistics(stats);
   read_together(memory_, tables, users, objects, names, stats);
@@ -31,7 +32,8 @@ void ProgReader::read_tables() {
       prog.function_pointers = pointers(prog, "jited_len", tables[2 * i + 1]);
     take_user(prog, users[i]);
     take_btf_ids(prog, objects[2 * i], objects[2 * i + 1]);
-    take_target_name(prog, names[i]);
+    take_target_name(prog, names[2 * i]);
+    if (const auto symbol = names[2 * i + 1]) prog.symbol = *symbol;
   }
   if (counters) take_statistics(stats);
 }
@@ -115,7 +117,8 @@ void ProgReader::take_functions(Pending& prog, const StructBatch& functions, std
       continue;
     }
     info.functions.push_back({.address = function->pointer(ProgModel::kCode),
-                              .bytes = function->u64(ProgModel::kJitedLen)});
+                              .bytes = function->u64(ProgModel::kJitedLen),
+                              .insns = function->u64(ProgModel::kLen)});
     info.jited_bytes += info.functions.back().bytes;
     prog.function_details.push_back(function->pointer(ProgModel::kAux));
   }

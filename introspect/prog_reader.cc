@@ -27,6 +27,7 @@ ProgReader::ProgReader(ProgReadContext& context, std::span<const IdrEntry> known
       model_(context.model),
       layouts_(context.layouts),
       per_cpu_(context.per_cpu),
+      symbol_(find_symbol_field(context.layouts)),
       page_size_(context.accessor.location.page_size),
       cpus_(context.per_cpu.possible_cpus()) {
   for (const IdrEntry& entry : known) ids_.emplace(entry.pointer.value(), entry.id);
@@ -129,7 +130,6 @@ void ProgReader::take_aux(Pending& prog, const StructView& aux) {
   if (aux.has(Aux::kExceptions)) info.exception_entries = aux.u64(Aux::kExceptions);
   info.offloaded = !aux.pointer(Aux::kOffload).is_null();
   if (aux.has(Aux::kAuxStats)) prog.stats = aux.pointer(Aux::kAuxStats);
-  prog.symbol = std::string(aux.text(Aux::kSymbol));
   prog.user = aux.pointer(Aux::kUser);
   prog.btf = aux.pointer(Aux::kBtf);
   prog.maps = aux.pointer(Aux::kUsedMaps);
@@ -149,9 +149,11 @@ void ProgReader::take_attach(Pending& prog, const StructView& aux) {
     attach.target_prog_id = target->second;
   if (attach.target_btf_id == 0) return;
   prog.attach_btf = aux.pointer(Aux::kAttachBtf);
-  // Text of the target's types: gone with them when nothing holds them any more.
-  const bool held = !prog.attach_btf.is_null() || !aux.pointer(Aux::kTargetProg).is_null() ||
-                    !aux.has(Aux::kAttachBtf);
+  // Text of the target's types: gone with them when nothing holds them any more. Before 5.11 a
+  // target that is no program is always the kernel.
+  const bool is_kernel =
+      aux.has(Aux::kAttachBtf) ? !prog.attach_btf.is_null() : prog.info.type != "ext";
+  const bool held = is_kernel || !aux.pointer(Aux::kTargetProg).is_null();
   if (held) prog.attach_name = aux.pointer(Aux::kAttachName);
 }
 

@@ -14,6 +14,9 @@
 
 namespace guestscope {
 
+/// The name of a program's machine code in struct bpf_prog_aux; null: this kernel has none.
+const BoundField* find_symbol_field(Layouts& layouts);
+
 class ProgReader {
  public:
   /// `known`: every program of the guest, to tell their ids by their addresses.
@@ -69,6 +72,7 @@ class ProgReader {
   void take_statistics(const StructBatch& batch);
 
   // prog_names.cc: names of programs and of their functions.
+  std::size_t add_symbol(TextBatch& texts, GuestVirt aux) const;
   void read_function_names();
   void name_functions();
   void read_long_names();
@@ -77,6 +81,7 @@ class ProgReader {
   const ProgModel& model_;
   Layouts& layouts_;
   const PerCpuOffsets& per_cpu_;
+  const BoundField* symbol_;  // in struct bpf_prog_aux; null: this kernel has none
   std::uint64_t page_size_;
   std::vector<unsigned> cpus_;
   std::unordered_map<std::uint64_t, std::uint64_t> ids_;  // by address

@@ -7,6 +7,8 @@ namespace guestscope {
 namespace {
 
 constexpr std::uint64_t kPage = 4096;  // the smallest there is
+// What is read of each string at first: names seldom are longer.
+constexpr std::uint64_t kFirstBytes = 128;
 
 }  // namespace
 
@@ -27,8 +29,9 @@ void TextBatch::announce(std::vector<VirtRead>& reads) {
       continue;
     }
     text.error.reset();
-    text.bytes.assign(std::min<std::uint64_t>(text.limit, text.address.bytes_to_boundary(kPage)),
-                      std::byte{0});
+    text.bytes.assign(
+        std::min<std::uint64_t>({text.limit, kFirstBytes, text.address.bytes_to_boundary(kPage)}),
+        std::byte{0});
     reads.push_back({.address = text.address, .into = text.bytes});
   }
 }
@@ -48,9 +51,9 @@ void TextBatch::finish(KernelMemory& memory) {
     for (Text& text : texts_) {
       if (text.is_complete()) continue;
       const std::size_t done = text.bytes.size();
-      text.bytes.resize(std::min<std::size_t>(text.limit, done + kPage));
-      reads.push_back({.address = text.address.wrapping_add(done),
-                       .into = std::span(text.bytes).subspan(done)});
+      const GuestVirt rest = text.address.wrapping_add(done);
+      text.bytes.resize(std::min<std::size_t>(text.limit, done + rest.bytes_to_boundary(kPage)));
+      reads.push_back({.address = rest, .into = std::span(text.bytes).subspan(done)});
       owners.push_back(&text);
     }
     if (reads.empty()) return;

@@ -1,5 +1,5 @@
-// TextBatch: terminated strings in guest memory, read in one exchange (two when one crosses into
-// another page).
+// TextBatch: terminated strings in guest memory, read in one exchange (more when one is long or
+// crosses into another page), together with other batches if need be.
 //
 // Never reads beyond the page in which a string ends: what lies behind may not be mapped.
 // Threads: one.
@@ -25,7 +25,7 @@ class TextBatch {
   /// After read(), or read_together() and finish(): bytes of the guest, or why there are none.
   Result<std::string> operator[](std::size_t index) const;
 
-  // See read_together(); finish() reads the rest of what crosses into another page.
+  // See read_together(); finish() reads the rest of what is longer.
   void announce(std::vector<VirtRead>& reads);
   void take(std::span<VirtRead>& reads);
   void finish(KernelMemory& memory);
