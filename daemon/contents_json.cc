@@ -2,6 +2,7 @@
 
 #include "daemon/facts_json.h"
 #include "daemon/guest_json.h"
+#include "introspect/hidden_fields.h"
 
 namespace guestscope {
 
@@ -22,7 +23,8 @@ class EntryWriter {
     text += '{';
     append_key(text, record);
     if (!contents_.values_shown) {
-      if (raw_ && contents_.value(record)) append_hex(text, "value_hex", *contents_.value(record));
+      if (raw_ && contents_.value(record))
+        append_hex(text, "value_hex", as_looked_up(contents_, *contents_.value(record), scratch_));
     } else if (contents_.cpus.empty()) {
       append_cell(text, record, 0);
     } else {
@@ -66,7 +68,7 @@ class EntryWriter {
       text += "null";
     if (!raw_) return;
     if (value)
-      append_hex(text, "value_hex", *value);
+      append_hex(text, "value_hex", as_looked_up(contents_, *value, scratch_));
     else
       text += ",\"value_hex\":null";
   }
@@ -111,6 +113,7 @@ class EntryWriter {
   bool raw_;
   Problems problems_;
   std::optional<ValuePlan> plan_;
+  Bytes scratch_;
 };
 
 }  // namespace

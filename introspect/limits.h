@@ -97,6 +97,8 @@ inline constexpr std::size_t kMaxContentBytes = 256U << 20;
 /// What one exchange asks for at most while contents are read: memory is bounded by this plus what
 /// was really read.
 inline constexpr std::size_t kContentStepBytes = 1U << 20;
+/// Fields of a map's values that the kernel keeps for itself. It accepts 11.
+inline constexpr std::uint64_t kMaxHiddenFields = 64;
 /// Indexes without an entry that are listed where bpftool lists them. A table of more pointers has
 /// 128 MB.
 inline constexpr std::uint64_t kMaxListedIndexes = 1U << 24;
