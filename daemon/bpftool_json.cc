@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "daemon/bpftool_value.h"
+#include "introspect/hidden_fields.h"
 #include "introspect/limits.h"
 
 namespace guestscope {
@@ -141,14 +142,16 @@ void BpftoolWriter::append_formatted(const MapContents& contents, std::size_t re
 }
 
 void BpftoolWriter::append_values(const MapContents& contents, std::size_t record, bool typed) {
+  Bytes scratch;
   const auto append = [&](std::size_t cell) {
     const auto value = contents.value(record, cell);
     if (!value)
       piece_ += "null";
     else if (typed)
-      append_bpftool_value(piece_, *contents.btf, contents.value_type, *value);
+      append_bpftool_value(piece_, *contents.btf, contents.value_type,
+                           as_looked_up(contents, *value, scratch));
     else
-      append_bpftool_bytes(piece_, *value);
+      append_bpftool_bytes(piece_, as_looked_up(contents, *value, scratch));
   };
   if (piece_.back() != '{') piece_ += ',';
   if (contents.cpus.empty()) {

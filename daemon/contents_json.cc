@@ -2,6 +2,7 @@
 
 #include "daemon/facts_json.h"
 #include "daemon/guest_json.h"
+#include "introspect/hidden_fields.h"
 
 namespace guestscope {
 
@@ -25,7 +26,7 @@ class PartWriter {
     append_key(text, record);
     if (!contents_.values_shown) {
       if (options_.raw && contents_.value(record))
-        append_hex(text, "value_hex", *contents_.value(record));
+        append_hex(text, "value_hex", as_looked_up(contents_, *contents_.value(record), scratch_));
     } else if (contents_.cpus.empty()) {
       append_cell(text, record, 0);
     } else {
@@ -74,7 +75,7 @@ class PartWriter {
       text += "null";
     if (!options_.raw) return;
     if (value)
-      append_hex(text, "value_hex", *value);
+      append_hex(text, "value_hex", as_looked_up(contents_, *value, scratch_));
     else
       text += ",\"value_hex\":null";
   }
@@ -120,6 +121,7 @@ class PartWriter {
   std::size_t before_;
   Problems& problems_;
   std::optional<ValuePlan> plan_;
+  Bytes scratch_;
 };
 
 }  // namespace

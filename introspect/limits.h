@@ -128,6 +128,8 @@ inline constexpr std::size_t kMaxCgroupDepth = 1024;
 /// Storages of one cgroup among which its own end of their ring is searched: one for each map,
 /// program and way of attaching, real ones have a handful.
 inline constexpr std::size_t kMaxCgroupStorages = 256;
+/// Fields of a map's values that the kernel keeps for itself. It accepts 11.
+inline constexpr std::uint64_t kMaxHiddenFields = 64;
 /// Indexes without an entry that are listed where bpftool lists them. A table of more pointers has
 /// 128 MB.
 inline constexpr std::uint64_t kMaxListedIndexes = 1U << 24;

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "introspect/contents_builder.h"
+#include "introspect/hidden_fields.h"
 #include "introspect/limits.h"
 
 namespace guestscope {
@@ -190,6 +191,12 @@ void find_types(MapReadContext& context, const MapInfo& map, MapContents& conten
   // The kernel accepts one of its own types for a value only when there are no types of a program.
   contents.key_type = kernel_value ? 0 : map.btf_key_type_id;
   contents.value_type = kernel_value ? map.btf_vmlinux_value_type_id : map.btf_value_type_id;
+  if (kernel_value) return;
+  auto hidden = read_hidden_fields(context, map, *contents.btf, contents.value_type);
+  if (hidden)
+    contents.hidden = *std::move(hidden);
+  else
+    contents.problems.add("btf_value_type_id", std::move(hidden).error());
 }
 
 ContentsBuilder start(const MapReadContext& context, const MapReader& reader, const MapInfo& map,
@@ -241,6 +248,7 @@ Result<MapContents> read_map_entry(MapReadContext& context, const MapInfo& map,
     contents.value_type = shape.value_type;
     contents.problems.add_all(shape.problems);
   }
+  contents.hidden = shape.hidden;
   return contents;
 }
 

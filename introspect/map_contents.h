@@ -40,6 +40,13 @@ struct MapPart {
   bool operator==(const MapPart&) const = default;
 };
 
+/// Bytes of every value that the kernel keeps for itself (hidden_fields.h).
+struct HiddenField {
+  std::uint32_t offset = 0;
+  std::uint32_t size = 0;
+  std::uint8_t first_byte = 0;  ///< what a system call has there instead; zeros follow
+};
+
 enum class KeyForm : std::uint8_t {
   kNone,    ///< entries have no keys (queues)
   kIndex,   ///< 0, 1, …: shown as numbers; every index of the part is there
@@ -60,6 +67,7 @@ class MapContents {
   std::shared_ptr<const Btf> btf{};  ///< empty: no types
   TypeId key_type = 0;               ///< 0: no type
   TypeId value_type = 0;
+  std::vector<HiddenField> hidden{};
   Facts facts{};  ///< of the map as a whole: a ring buffer's positions
   /// What looking up any key of this map gives to user space instead of a value (an errno), as
   /// bpftool would show it; 0 when look-ups work.

@@ -214,6 +214,31 @@ TEST_CASE("what could not be read is an error, or null among the values of CPUs"
           "\n");
 }
 
+TEST_CASE("what the kernel keeps for itself is zero, as a look-up gives it") {
+  BtfBuilder types;
+  const TypeId u32 = types.integer("u32", 4, 32);
+  const TypeId both = types.array(u32, 2);
+  MapInfo map;
+  map.key_size = 4;
+  map.value_size = 8;
+  std::size_t budget = 1 << 20;
+  ContentsBuilder builder(map, {}, budget);
+  builder.set_strides(8, 8);
+  builder.add(raw("01000000"), raw("0102030405060708"));
+  MapContents contents = builder.finish();
+  contents.btf = std::make_shared<const Btf>(types.build());
+  contents.value_type = both;
+  contents.hidden = {{.offset = 2, .size = 3},
+                     {.offset = 6, .size = 2, .first_byte = 1},
+                     {.offset = 7, .size = 2},
+                     {.offset = UINT32_MAX, .size = 1}};
+  CHECK(dump(map, {&contents}) ==
+        "[" + key(1) +
+            R"("value":["0x01","0x02","0x00","0x00","0x00","0x06","0x01","0x00"],)"
+            R"("formatted":{"value":[513,67072]}}])"
+            "\n");
+}
+
 TEST_CASE("a data section is an array of objects with one member, and has no key") {
   BtfBuilder types;
   const TypeId number = types.integer("int", 4, 32, 1);
