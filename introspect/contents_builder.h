@@ -125,18 +125,6 @@ Result<void> find_by_index(MapReadContext& context, const MapInfo& map, ByteSpan
 Result<void> find_by_listing(MapReadContext& context, const MapInfo& map, ByteSpan key,
                              ContentsBuilder& builder);
 
-/// What a hash table stores as its values.
-enum class HashForm : std::uint8_t {
-  kValues,
-  kPerCpu,    ///< a per-CPU pointer each: the records have a value for each CPU
-  kPointers,  ///< a pointer each, which the records then have in place of a value (8 bytes)
-};
-/// The map is a `struct bpf_htab`; for readers of types that store something else in one.
-Result<void> list_hash(MapReadContext& context, const MapInfo& map, HashForm form,
-                       ContentsBuilder& builder);
-Result<void> find_in_hash(MapReadContext& context, const MapInfo& map, HashForm form, ByteSpan key,
-                          ContentsBuilder& builder);
-
 /// The readers of each source file: added up in map_contents.cc.
 std::span<const MapReader> arena_readers();
 std::span<const MapReader> array_readers();

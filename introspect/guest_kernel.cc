@@ -1,6 +1,5 @@
 #include "introspect/guest_kernel.h"
 
-#include <algorithm>
 #include <charconv>
 
 #include "introspect/read_cache.h"
@@ -8,17 +7,6 @@
 namespace guestscope {
 
 namespace {
-
-Error why_not(const AccessorStatus& status, std::string_view what) {
-  if (status.last_error) {
-    // Whatever the attempt ran into, for the one who asks it means "not yet" unless it is for good.
-    Error error = *status.last_error;
-    if (is_transient(error.code)) error.code = ErrorCode::kNotReady;
-    return error;
-  }
-  return {.code = ErrorCode::kNotReady,
-          .message = fmt::format("no attempt to find the {} yet", what)};
-}
 
 /// What the kernel tells crash tools of itself (kernel/vmcore_info.c): lines of NAME=VALUE in one
 /// page. Empty as long as it has not been written.
@@ -267,109 +255,6 @@ KernelSummary GuestKernel::summary() const {
   summary.online_cpus = online_cpus_;
   summary.boot_stage = boot_stage_;
   return summary;
-}
-
-Result<MapList> GuestKernel::maps(PhysMemory& memory) {
-  const MapAccessor* accessor = maps_.get();
-  if (accessor == nullptr) return std::unexpected(why_not(maps_.status(), "maps"));
-  KernelMemory reader(memory, *accessor->location.regime, accessor->location.linear);
-  auto list = read_maps(reader, *model_->maps, *accessor);
-  known_maps_.clear();
-  if (list)
-    for (const MapInfo& map : list->maps) known_maps_.emplace(map.id, map);
-  return list;
-}
-
-Result<MapInfo> GuestKernel::map(PhysMemory& memory, std::uint64_t id) {
-  const MapAccessor* accessor = maps_.get();
-  const auto known = known_maps_.find(id);
-  if (accessor != nullptr && known != known_maps_.end()) {
-    KernelMemory reader(memory, *accessor->location.regime, accessor->location.linear);
-    auto map = read_map_again(reader, *model_->maps, known->second);
-    if (map || map.error().code != ErrorCode::kNotFound) return map;
-  }
-  GS_ASSIGN(const MapList list, maps(memory));
-  const auto found = std::ranges::find(list.maps, id, &MapInfo::id);
-  if (found != list.maps.end()) return *found;
-  if (!list.problems.empty()) return std::unexpected(list.problems.list().front().error);
-  return fail(ErrorCode::kNotFound, "no map with id {}", id);
-}
-
-Result<MapContents> GuestKernel::with_map_context(PhysMemory& memory, std::size_t& budget,
-                                                  const ReadMap& read) {
-  const MapAccessor* accessor = maps_.get();
-  if (accessor == nullptr) return std::unexpected(why_not(maps_.status(), "maps"));
-  KernelMemory reader(memory, *accessor->location.regime, accessor->location.linear);
-  MapReadContext context{.memory = reader,
-                         .location = accessor->location,
-                         .model = *model_->maps,
-                         .layouts = *layouts_,
-                         .types = types_,
-                         .budget = budget,
-                         .per_cpu = per_cpu_.get(),
-                         .hash_proven = hash_proven_};
-  return read(context);
-}
-
-Result<MapContents> GuestKernel::map_contents(PhysMemory& memory, const MapInfo& map,
-                                              const MapPart& part, std::size_t& budget) {
-  return with_map_context(memory, budget, [&](MapReadContext& context) {
-    return read_map_contents(context, map, part);
-  });
-}
-
-Result<MapContents> GuestKernel::map_entry(PhysMemory& memory, const MapInfo& map,
-                                           const MakeKey& make_key) {
-  std::size_t budget = kMaxContentBytes;
-  return with_map_context(memory, budget, [&](MapReadContext& context) {
-    return read_map_entry(context, map, make_key);
-  });
-}
-
-Result<ProgReadContext> GuestKernel::prog_context(PhysMemory& memory) {
-  const ProgAccessor* accessor = progs_.get();
-  const PerCpuOffsets* per_cpu = per_cpu_.get();
-  if (accessor == nullptr) return std::unexpected(why_not(progs_.status(), "programs"));
-  if (per_cpu == nullptr) return std::unexpected(why_not(per_cpu_.status(), "per-CPU offsets"));
-  return ProgReadContext{
-      .memory = KernelMemory(memory, *accessor->location.regime, accessor->location.linear),
-      .model = *model_->progs,
-      .layouts = *layouts_,
-      .accessor = *accessor,
-      .per_cpu = *per_cpu};
-}
-
-Result<ProgList> GuestKernel::progs(PhysMemory& memory) {
-  GS_ASSIGN(ProgReadContext context, prog_context(memory));
-  return read_progs(context);
-}
-
-Result<Bytes> GuestKernel::prog_code(PhysMemory& memory, const ProgInfo& prog, ProgCode which) {
-  GS_ASSIGN(ProgReadContext context, prog_context(memory));
-  return read_prog_code(context, prog, which);
-}
-
-Result<LinkList> GuestKernel::links(PhysMemory& memory) {
-  GS_ASSIGN(ProgReadContext context, prog_context(memory));
-  return read_links(context);
-}
-
-Result<BtfObjectList> GuestKernel::btf_objects(PhysMemory& memory) {
-  GS_ASSIGN(ProgReadContext context, prog_context(memory));
-  return read_btf_objects(context);
-}
-
-Result<Bytes> GuestKernel::btf_bytes(PhysMemory& memory, const BtfInfo& object) {
-  GS_ASSIGN(ProgReadContext context, prog_context(memory));
-  return read_btf_bytes(context, object);
-}
-
-Result<RunQueueList> GuestKernel::run_queues(PhysMemory& memory) {
-  const PerCpuOffsets* per_cpu = per_cpu_.get();
-  if (per_cpu == nullptr) return std::unexpected(why_not(per_cpu_.status(), "per-CPU offsets"));
-  if (!model_->run_queues) return std::unexpected(model_->run_queues.error());
-  KernelMemory reader(memory, *per_cpu->location.regime, per_cpu->location.linear);
-  return read_run_queues(reader, *model_->run_queues, *model_, *per_cpu);
 }
 
 }  // namespace guestscope

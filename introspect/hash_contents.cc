@@ -76,8 +76,6 @@ void list_ranges(const HashTable& table, ContentsBuilder& builder, HashWalk& wal
   if (first < table.bucket_count && !walk.full()) builder.stop_at({.position = first});
 }
 
-}  // namespace
-
 Result<void> list_hash(MapReadContext& context, const MapInfo& map, HashForm form,
                        ContentsBuilder& builder) {
   GS_ASSIGN(const HashTable table, HashTable::read(context, map, form));
@@ -111,8 +109,6 @@ Result<void> find_in_hash(MapReadContext& context, const MapInfo& map, HashForm 
   // Not there, but perhaps only because this kernel hashes otherwise than we do.
   return find_by_listing(context, map, key, builder);
 }
-
-namespace {
 
 template <HashForm form>
 Result<void> list(MapReadContext& context, const MapInfo& map, ContentsBuilder& builder) {

@@ -38,8 +38,7 @@ Result<HashTable> HashTable::read(MapReadContext& context, const MapInfo& map, H
 HashWalk::HashWalk(MapReadContext& context, const MapInfo& map, const HashTable& table,
                    HashForm form, ContentsBuilder& builder)
     : context_(context), map_(map), table_(table), form_(form), builder_(builder) {
-  const bool pointers = form == HashForm::kPointers;
-  builder.set_strides(round_up_8(map.key_size), pointers ? 8 : round_up_8(map.value_size));
+  builder.set_strides(round_up_8(map.key_size), round_up_8(map.value_size));
 }
 
 void HashWalk::load_slots() {

@@ -22,6 +22,12 @@
 
 namespace guestscope {
 
+/// What a hash table stores as its values.
+enum class HashForm : std::uint8_t {
+  kValues,
+  kPerCpu,  ///< a per-CPU pointer each: the records have a value for each CPU
+};
+
 /// Where a table's parts are, and what an element consists of.
 struct HashTable {
   static Result<HashTable> read(MapReadContext& context, const MapInfo& map, HashForm form);
