@@ -26,8 +26,9 @@ Answer answer_health(GuestSession& /*session*/, const Request& request) {
 }
 
 constexpr Route kRoutes[] = {
-    {"maps", 2, answer_maps},     {"progs", 2, answer_progs},   {"runqueues", 2, answer_run_queues},
-    {"status", 1, answer_status}, {"readyz", 1, answer_status}, {"healthz", 1, answer_health}};
+    {"maps", 2, answer_maps},     {"progs", 3, answer_progs},          {"links", 2, answer_links},
+    {"btf", 3, answer_btf},       {"runqueues", 2, answer_run_queues}, {"status", 1, answer_status},
+    {"readyz", 1, answer_status}, {"healthz", 1, answer_health}};
 
 Error no_such_path(const Request& request) {
   std::string path;
@@ -35,12 +36,14 @@ Error no_such_path(const Request& request) {
   return {.code = ErrorCode::kNotFound,
           .message = fmt::format(
               "no path {}: there are /status, /healthz, /readyz, /maps, /maps/REF, /progs, "
-              "/progs/REF, /runqueues, /runqueues/CPU, /guests and /guests/NAME/…",
+              "/progs/REF, /progs/REF/xlated, /progs/REF/jited, /links, /links/REF, /btf, "
+              "/btf/REF, /btf/REF/raw, /runqueues, /runqueues/CPU, "
+              "/guests and /guests/NAME/…",
               path)};
 }
 
 Answer route_guest(GuestSession& session, const Request& request) {
-  if (request.path.size() == 2 && request.path[1].empty())
+  if (request.path.size() >= 2 && request.path.back().empty())
     return problem_answer(no_such_path(request));
   for (const Route& route : kRoutes)
     if (!request.path.empty() && request.path[0] == route.name &&
@@ -78,6 +81,11 @@ Answer ambiguous_answer(std::string_view kinds, const std::string& ref,
 
 Answer json_answer(const Json& json, bool pretty, int status) {
   return {.status = status, .body = dump_json(json, pretty ? 2 : -1) + "\n"};
+}
+
+Answer bytes_answer(ByteSpan bytes) {
+  return {.content_type = "application/octet-stream",
+          .body = std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size())};
 }
 
 Answer snapshot_problem(const Error& error, const GuestSession& session,

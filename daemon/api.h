@@ -34,6 +34,8 @@ class Api {
 // The paths of one guest; `request.path` begins with the path's own name ("maps").
 Answer answer_maps(GuestSession& session, const Request& request);
 Answer answer_progs(GuestSession& session, const Request& request);
+Answer answer_links(GuestSession& session, const Request& request);
+Answer answer_btf(GuestSession& session, const Request& request);
 Answer answer_run_queues(GuestSession& session, const Request& request);
 Answer answer_status(GuestSession& session, const Request& request);
 
@@ -49,6 +51,9 @@ Answer ambiguous_answer(std::string_view kinds, const std::string& ref,
 
 /// Sends `json`, indented when the request has ?pretty.
 Answer json_answer(const Json& json, bool pretty, int status = 200);
+
+/// Bytes of the guest as they are.
+Answer bytes_answer(ByteSpan bytes);
 
 /// "7" as an id or CPU number; empty when it is no number.
 std::optional<std::uint64_t> parse_number(std::string_view text);

@@ -1,33 +1,22 @@
 // /maps and /maps/REF.
+//
+// The contents of a map that is larger than one part are read while they are sent, each part in a
+// snapshot of its own: nothing but that part is ever in memory. The answer's "snapshot" then stands
+// at its end and is the sum of all.
 #include <algorithm>
 #include <memory>
 
 #include "daemon/api.h"
-#include "daemon/contents_json.h"
+#include "daemon/bpftool_json.h"
 #include "daemon/guest_json.h"
+#include "daemon/map_key.h"
+#include "daemon/map_options.h"
 
 namespace guestscope {
 
 namespace {
 
 constexpr std::size_t kMaxPrettyBytes = 16 << 20;
-
-struct Options {
-  bool pretty = false;
-  bool raw = false;
-  bool contents = false;
-};
-
-Result<Options> parse_options(const Request& request) {
-  const bool one = request.path.size() == 2;
-  GS_CHECK(one ? request.allow_only({"pretty", "raw"})
-               : request.allow_only({"pretty", "raw", "contents", "name", "type"}));
-  Options options;
-  GS_ASSIGN(options.pretty, request.flag("pretty"));
-  GS_ASSIGN(options.raw, request.flag("raw"));
-  GS_ASSIGN(options.contents, request.flag("contents"));
-  return options;
-}
 
 /// A map and, when they were asked for, its contents or why there are none. Copies share the
 /// contents.
@@ -41,24 +30,101 @@ struct ReadMaps {
   Problems problems;
 };
 
+// --- what is read in one snapshot ---
+
+/// As many as fit; those that do not have no contents yet.
 void read_contents(GuestKernel& kernel, PhysMemory& memory, std::vector<ReadMap>& maps) {
   std::size_t budget = kMaxContentBytes;
-  for (ReadMap& map : maps)
+  for (ReadMap& map : maps) {
+    if (budget < kMapPartBytes) return;
     map.contents = std::make_shared<const Result<MapContents>>(
         kernel.map_contents(memory, map.info, {}, budget));
+  }
 }
 
-using Wanted = std::function<bool(const MapInfo&)>;
+/// What is asked of one map's contents: a part of them, or one entry.
+struct Question {
+  MapPart part{};
+  std::optional<std::string> cursor{};
+  std::optional<std::string> key{};
+  bool key_is_hex = false;
 
-Result<ReadMaps> read_wanted(GuestKernel& kernel, PhysMemory& memory, const Wanted& wanted,
-                             bool contents) {
-  GS_ASSIGN(MapList list, kernel.maps(memory));
-  ReadMaps read{.maps = {}, .problems = std::move(list.problems)};
-  for (MapInfo& map : list.maps)
-    if (wanted(map)) read.maps.push_back({.info = std::move(map)});
-  if (contents) read_contents(kernel, memory, read.maps);
+  std::string text() const {
+    return fmt::format("{} {}-{} {} {}{}", part.limit, part.from.position, part.from.after,
+                       cursor.value_or("-"), key ? (key_is_hex ? "hex " : "key ") : "",
+                       key.value_or(""));
+  }
+};
+
+Result<MapContents> read_answer(GuestKernel& kernel, PhysMemory& memory, const MapInfo& map,
+                                const Question& question) {
+  if (question.key)
+    return kernel.map_entry(memory, map, [&](const MapContents& shape) {
+      return question.key_is_hex ? parse_hex_key(shape, *question.key)
+                                 : make_key(shape, *question.key);
+    });
+  MapPart part = question.part;
+  if (question.cursor) {
+    GS_ASSIGN(part.from, parse_cursor(*question.cursor, map.id));
+  }
+  std::size_t budget = kMaxContentBytes;
+  return kernel.map_contents(memory, map, part, budget);
+}
+
+/// REF is an id, or a name; a map may have a number for its name, but an id wins. No map, or
+/// several, have no contents.
+Result<ReadMaps> read_ref(GuestKernel& kernel, PhysMemory& memory, const std::string& ref,
+                          const Question& question) {
+  ReadMaps read;
+  if (const auto id = parse_number(ref)) {
+    if (auto map = kernel.map(memory, *id)) read.maps.push_back({.info = *std::move(map)});
+  }
+  if (read.maps.empty()) {
+    GS_ASSIGN(MapList list, kernel.maps(memory));
+    read.problems = std::move(list.problems);
+    for (MapInfo& map : list.maps)
+      if (map.name == ref) read.maps.push_back({.info = std::move(map)});
+  }
+  if (read.maps.size() == 1)
+    read.maps[0].contents = std::make_shared<const Result<MapContents>>(
+        read_answer(kernel, memory, read.maps[0].info, question));
   return read;
 }
+
+// --- further parts ---
+
+/// The parts of a map's contents after the first, each in a snapshot of its own.
+class Parts {
+ public:
+  Parts(GuestSession& session, SnapshotMeta first) : session_(session), meta_(first) {}
+
+  /// The part that begins there. kNotFound when the map is gone by now.
+  Result<MapContents> next(const MapInfo& map, const MapCursor& from) {
+    const Question question{.part = {.from = from}};
+    GS_ASSIGN(auto taken,
+              session_.snapshot(
+                  fmt::format("part of map {} {}", map.id, question.text()),
+                  [map, question](GuestKernel& kernel, PhysMemory& memory) -> Result<MapContents> {
+                    GS_ASSIGN(const MapInfo now, kernel.map(memory, map.id));
+                    if (now.address != map.address)
+                      return fail(ErrorCode::kNotFound, "map {} is gone", map.id);
+                    return read_answer(kernel, memory, now, question);
+                  },
+                  kSnapshotTimeout));
+    meta_.paused += taken.meta.paused;
+    meta_.consistent = false;
+    return std::move(taken.value);
+  }
+
+  /// Of all snapshots together.
+  const SnapshotMeta& meta() const { return meta_; }
+
+ private:
+  GuestSession& session_;
+  SnapshotMeta meta_;
+};
+
+// --- writing ---
 
 /// The object with the map's own fields; the closing brace is written after its entries.
 std::string open_object(Json json) {
@@ -67,13 +133,34 @@ std::string open_object(Json json) {
   return text;
 }
 
+/// Gives the writer part after part. What is still to be read is read from `further` now, unless
+/// that is null. False when the reader has gone.
+template <typename Writer>
+bool write_parts(const ReadMap& map, Parts* further, Writer& writer) {
+  std::optional<MapCursor> next = MapCursor{};
+  if (map.contents) {
+    const Result<MapContents>& first = *map.contents;
+    if (!first) writer.add_problem("entries", first.error());
+    if (first && !writer.part(*first)) return false;
+    next = first ? first->next : std::nullopt;
+  }
+  while (next && further != nullptr) {
+    const auto part = further->next(map.info, *next);
+    if (!part) {
+      writer.add_problem("entries", part.error());
+      break;
+    }
+    if (!writer.part(*part)) return false;
+    next = part->next;
+  }
+  return writer.end();
+}
+
 /// Writes ,"entries":… and ,"problems":…, those of the list among them.
-bool write_contents(const Result<MapContents>& contents, bool raw, const Problems& further,
-                    const WriteBody& write) {
-  if (contents) return write(",") && write_entries(*contents, raw, further, write);
-  Problems problems = further;
-  problems.add("entries", contents.error());
-  return write(",\"entries\":null,\"problems\":" + dump_json(problems_json(problems)));
+bool write_contents(const ReadMap& map, const EntryOptions& options, const Problems& problems,
+                    Parts* further, const WriteBody& write) {
+  EntriesWriter writer(options, problems, write);
+  return write(",") && write_parts(map, further, writer);
 }
 
 /// An answer written by `stream`; indented, it has to exist as a whole first.
@@ -98,94 +185,164 @@ Answer stream_answer(std::function<void(const WriteBody&)> stream, bool pretty) 
   return answer;
 }
 
-Answer list_answer(Snapshot<ReadMaps> taken, const Options& options) {
+bool has_more(const ReadMap& map) {
+  return !map.contents || (*map.contents && (*map.contents)->next);
+}
+
+std::string snapshot_member(const SnapshotMeta& meta) {
+  return "\"snapshot\":" + dump_json(snapshot_json(meta));
+}
+
+/// `map show`.
+Answer bpftool_list(const ReadMaps& read) {
+  Answer answer;
+  for (const ReadMap& map : read.maps)
+    answer.body += (answer.body.empty() ? "[" : ",") + bpftool_map(map.info);
+  if (answer.body.empty()) answer.body = "[";
+  answer.body += "]\n";
+  return answer;
+}
+
+/// `map dump`.
+Answer bpftool_answer(GuestSession& session, const ReadMap& map, const SnapshotMeta& meta,
+                      const MapOptions& options) {
+  if (!*map.contents && bpftool_reads_contents(map.info))
+    return problem_answer(map.contents->error());
+  return stream_answer(
+      [&session, map, meta, with_absent = !options.key](const WriteBody& write) {
+        Parts further(session, meta);
+        BpftoolWriter writer(map.info, {.with_absent = with_absent}, write);
+        if (*map.contents)
+          write_parts(map, &further, writer);
+        else
+          writer.end();
+      },
+      options.pretty);
+}
+
+Answer list_answer(GuestSession& session, Snapshot<ReadMaps> taken, const MapOptions& options) {
+  if (options.bpftool) return bpftool_list(taken.value);
   const auto snapshot = std::make_shared<const Snapshot<ReadMaps>>(std::move(taken));
   return stream_answer(
-      [snapshot, raw = options.raw](const WriteBody& write) {
-        bool wanted =
-            write("{\"snapshot\":" + dump_json(snapshot_json(snapshot->meta)) + ",\"maps\":[");
+      [snapshot, &session, options](const WriteBody& write) {
         const auto& maps = snapshot->value.maps;
+        const bool complete = !options.contents || std::ranges::none_of(maps, has_more);
+        Parts parts(session, snapshot->meta);
+        bool wanted =
+            write(complete ? "{" + snapshot_member(snapshot->meta) + ",\"maps\":[" : "{\"maps\":[");
         for (std::size_t i = 0; wanted && i < maps.size(); ++i) {
           wanted = write((i == 0 ? "" : ",") + open_object(map_json(maps[i].info)));
-          if (wanted && maps[i].contents)
-            wanted = write_contents(*maps[i].contents, raw, {}, write);
+          if (wanted && options.contents)
+            wanted = write_contents(maps[i], options.entries, {}, &parts, write);
           wanted = wanted && write("}");
         }
         if (!wanted) return;
         write("]");
         if (!snapshot->value.problems.empty())
           write(",\"problems\":" + dump_json(problems_json(snapshot->value.problems)));
-        write("}\n");
+        write(complete ? "}\n" : "," + snapshot_member(parts.meta()) + "}\n");
       },
       options.pretty);
 }
 
-Answer one_answer(Snapshot<ReadMaps> taken, const std::string& ref, const Options& options) {
-  auto& maps = taken.value.maps;
-  if (maps.empty()) return none_answer("map", ref, taken.value.problems);
-  if (maps.size() > 1) {
+/// What is wrong with an answer about one map before anything of it has been sent.
+std::optional<Answer> refuse(const ReadMaps& read, const std::string& ref,
+                             const MapOptions& options) {
+  if (read.maps.empty()) return none_answer("map", ref, read.problems);
+  if (read.maps.size() > 1) {
     std::vector<std::uint64_t> ids;
-    for (const ReadMap& map : maps) ids.push_back(map.info.id);
+    for (const ReadMap& map : read.maps) ids.push_back(map.info.id);
     return ambiguous_answer("maps", ref, ids);
   }
-  Json head = {{"snapshot", snapshot_json(taken.meta)}};
-  head.update(map_json(maps.front().info));
+  const MapInfo& map = read.maps[0].info;
+  const Result<MapContents>& contents = *read.maps[0].contents;
+  if (!contents) {
+    const bool asked_wrongly = contents.error().code == ErrorCode::kInvalidArgument;
+    if (asked_wrongly || options.key) return problem_answer(contents.error());
+    return std::nullopt;
+  }
+  if (options.key && contents->size() == 0 && contents->problems.empty())
+    return problem_answer({.code = ErrorCode::kNotFound,
+                           .message = fmt::format("map {} ({}) has no entry of key {}", map.id,
+                                                  map.name, *options.key)});
+  const auto& cpus = contents->cpus;
+  const auto& cpu = options.entries.cpu;
+  if (cpu && cpus.empty())
+    return problem_answer(
+        {.code = ErrorCode::kInvalidArgument,
+         .message = fmt::format("parameter cpu: {} maps have one value for all CPUs", map.type)});
+  if (cpu && std::ranges::find(cpus, *cpu) == cpus.end())
+    return problem_answer(
+        {.code = ErrorCode::kNotFound, .message = fmt::format("no CPU {}", *cpu)});
+  return std::nullopt;
+}
+
+Answer one_answer(GuestSession& session, Snapshot<ReadMaps> taken, const std::string& ref,
+                  const MapOptions& options) {
+  if (auto refused = refuse(taken.value, ref, options)) return *std::move(refused);
+  const ReadMap& map = taken.value.maps.front();
+  if (options.bpftool) return bpftool_answer(session, map, taken.meta, options);
+  // With a limit, the first part is the answer, and the rest is asked for.
+  const bool cut = options.limit && has_more(map);
+  const bool complete = cut || !has_more(map);
+  std::string tail;
+  if (cut)
+    tail = fmt::format(",\"truncated\":true,\"next\":\"{}\"",
+                       cursor_text(map.info.id, *(*map.contents)->next));
+  Json head = Json::object();
+  if (complete) head["snapshot"] = snapshot_json(taken.meta);
+  head.update(map_json(map.info));
   return stream_answer(
-      [contents = maps.front().contents, problems = std::move(taken.value.problems),
-       head = open_object(std::move(head)), raw = options.raw](const WriteBody& write) {
-        if (write(head) && write_contents(*contents, raw, problems, write)) write("}\n");
+      [&session, map, entries = options.entries, tail, complete, meta = taken.meta,
+       problems = std::move(taken.value.problems),
+       head = open_object(std::move(head))](const WriteBody& write) {
+        Parts parts(session, meta);
+        if (!write(head) ||
+            !write_contents(map, entries, problems, complete ? nullptr : &parts, write))
+          return;
+        write(tail + (complete ? "}\n" : "," + snapshot_member(parts.meta()) + "}\n"));
       },
       options.pretty);
 }
 
-Answer answer_list(GuestSession& session, const Request& request, const Options& options) {
-  const auto asked = [&](const char* name) {
-    const auto found = request.query.find(name);
-    return found == request.query.end() ? std::nullopt : std::optional(found->second);
-  };
-  const Wanted wanted = [name = asked("name"), type = asked("type")](const MapInfo& map) {
-    return (!name || map.name == *name) && (!type || map.type == *type);
+Answer answer_list(GuestSession& session, const MapOptions& options) {
+  const auto read = [name = options.name, type = options.type, contents = options.contents](
+                        GuestKernel& kernel, PhysMemory& memory) -> Result<ReadMaps> {
+    GS_ASSIGN(MapList list, kernel.maps(memory));
+    ReadMaps found{.maps = {}, .problems = std::move(list.problems)};
+    for (MapInfo& map : list.maps)
+      if ((!name || map.name == *name) && (!type || map.type == *type))
+        found.maps.push_back({.info = std::move(map)});
+    if (contents) read_contents(kernel, memory, found.maps);
+    return found;
   };
   // Lengths first: no two requests that ask for different things may have the same kind.
-  const std::string name = asked("name").value_or("");
+  const std::string name = options.name.value_or("");
   const std::string kind =
-      fmt::format("maps {} {}{}:{} {}{}", options.contents, asked("name").has_value(), name.size(),
-                  name, asked("type").has_value(), asked("type").value_or(""));
-  auto taken = session.snapshot(
-      kind,
-      [wanted, contents = options.contents](GuestKernel& kernel, PhysMemory& memory) {
-        return read_wanted(kernel, memory, wanted, contents);
-      },
-      kSnapshotTimeout);
-  return taken ? list_answer(*std::move(taken), options)
+      fmt::format("maps {} {}{}:{} {}{}", options.contents, options.name.has_value(), name.size(),
+                  name, options.type.has_value(), options.type.value_or(""));
+  auto taken = session.snapshot(kind, read, kSnapshotTimeout);
+  return taken ? list_answer(session, *std::move(taken), options)
                : snapshot_problem(taken.error(), session, "maps");
-}
-
-/// REF is an id, or a name; a map may have a number for its name, but an id wins.
-Result<ReadMaps> read_ref(GuestKernel& kernel, PhysMemory& memory, const std::string& ref) {
-  GS_ASSIGN(ReadMaps all, read_wanted(kernel, memory, [](const MapInfo&) { return true; }, false));
-  const auto id = parse_number(ref);
-  const bool by_id =
-      id && std::ranges::any_of(all.maps, [&](const ReadMap& map) { return map.info.id == *id; });
-  std::erase_if(all.maps, [&](const ReadMap& map) {
-    return by_id ? map.info.id != *id : map.info.name != ref;
-  });
-  if (all.maps.size() == 1) read_contents(kernel, memory, all.maps);
-  return all;
 }
 
 }  // namespace
 
 Answer answer_maps(GuestSession& session, const Request& request) {
-  const auto options = parse_options(request);
+  const auto options = parse_map_options(request);
   if (!options) return problem_answer(options.error());
-  if (request.path.size() == 1) return answer_list(session, request, *options);
+  if (request.path.size() == 1) return answer_list(session, *options);
   const std::string& ref = request.path[1];
+  Question question{
+      .cursor = options->cursor, .key = options->key, .key_is_hex = options->key_is_hex};
+  if (options->limit) question.part.limit = *options->limit;
   auto taken = session.snapshot(
-      "map " + ref,
-      [ref](GuestKernel& kernel, PhysMemory& memory) { return read_ref(kernel, memory, ref); },
+      fmt::format("map {}:{} {}", ref.size(), ref, question.text()),
+      [ref, question](GuestKernel& kernel, PhysMemory& memory) {
+        return read_ref(kernel, memory, ref, question);
+      },
       kSnapshotTimeout);
-  return taken ? one_answer(*std::move(taken), ref, *options)
+  return taken ? one_answer(session, *std::move(taken), ref, *options)
                : snapshot_problem(taken.error(), session, "maps");
 }
 

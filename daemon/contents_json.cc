@@ -2,6 +2,7 @@
 
 #include "daemon/facts_json.h"
 #include "daemon/guest_json.h"
+#include "introspect/hidden_fields.h"
 
 namespace guestscope {
 
@@ -10,37 +11,46 @@ namespace {
 // Text is collected to pieces of this size before it is written.
 constexpr std::size_t kPieceBytes = 64 << 10;
 
-class EntryWriter {
+/// The entries of one part.
+class PartWriter {
  public:
-  EntryWriter(const MapContents& contents, bool raw, const Problems& further)
-      : contents_(contents), raw_(raw), problems_(further) {
-    problems_.add_all(contents.problems);
+  /// `before`: entries of earlier parts.
+  PartWriter(const MapContents& contents, const EntryOptions& options, std::size_t before,
+             Problems& problems)
+      : contents_(contents), options_(options), before_(before), problems_(problems) {
+    if (contents.btf) plan_.emplace(*contents.btf);
   }
 
   void append_entry(std::string& text, std::size_t record) {
     text += '{';
     append_key(text, record);
     if (!contents_.values_shown) {
-      if (raw_ && contents_.value(record)) append_hex(text, "value_hex", *contents_.value(record));
+      if (options_.raw && contents_.value(record))
+        append_hex(text, "value_hex", as_looked_up(contents_, *contents_.value(record), scratch_));
     } else if (contents_.cpus.empty()) {
       append_cell(text, record, 0);
     } else {
-      begin_member(text, "values");
-      text += '[';
-      for (std::size_t cell = 0; cell < contents_.cells(); ++cell) {
-        text += fmt::format("{}{{\"cpu\":{}", cell == 0 ? "" : ",", contents_.cpus[cell]);
-        append_cell(text, record, cell);
-        text += '}';
-      }
-      text += ']';
+      append_cells(text, record);
     }
     append_facts(text, contents_.facts_of(record));
     text += '}';
   }
 
-  const Problems& problems() const { return problems_; }
-
  private:
+  void append_cells(std::string& text, std::size_t record) {
+    begin_member(text, "values");
+    text += '[';
+    for (std::size_t cell = 0; cell < contents_.cells(); ++cell) {
+      if (options_.cpu && contents_.cpus[cell] != *options_.cpu) continue;
+      if (text.back() != '[') text += ',';
+      text += "{\"cpu\":";
+      text += fmt::format_int(contents_.cpus[cell]).c_str();
+      append_cell(text, record, cell);
+      text += '}';
+    }
+    text += ']';
+  }
+
   void append_key(std::string& text, std::size_t record) {
     const KeyForm form = contents_.keys;
     if (form == KeyForm::kNone) return;
@@ -49,7 +59,7 @@ class EntryWriter {
       append_typed(text, contents_.key_type, contents_.key(record), record, "key");
     else
       text += fmt::format_int(contents_.key_number(record)).c_str();
-    if (!raw_) return;
+    if (!options_.raw) return;
     if (form == KeyForm::kIndex)
       append_hex(text, "key_hex", index_bytes(record));
     else
@@ -63,9 +73,9 @@ class EntryWriter {
       append_typed(text, contents_.value_type, *value, record, "value");
     else
       text += "null";
-    if (!raw_) return;
+    if (!options_.raw) return;
     if (value)
-      append_hex(text, "value_hex", *value);
+      append_hex(text, "value_hex", as_looked_up(contents_, *value, scratch_));
     else
       text += ",\"value_hex\":null";
   }
@@ -81,10 +91,10 @@ class EntryWriter {
   void append_typed(std::string& text, TypeId type, ByteSpan bytes, std::size_t record,
                     std::string_view what) {
     const auto problem = [&](const Error& error) {
-      problems_.add(fmt::format("entries[{}].{}", record, what), error);
+      problems_.add(fmt::format("entries[{}].{}", before_ + record, what), error);
     };
-    if (contents_.btf && type != 0) {
-      const auto done = append_value(text, *contents_.btf, type, bytes, problem);
+    if (plan_ && type != 0) {
+      const auto done = append_value(text, *plan_, type, bytes, problem);
       if (done) return;
       problem(done.error());
     }
@@ -107,29 +117,39 @@ class EntryWriter {
   }
 
   const MapContents& contents_;
-  bool raw_;
-  Problems problems_;
+  const EntryOptions& options_;
+  std::size_t before_;
+  Problems& problems_;
+  std::optional<ValuePlan> plan_;
+  Bytes scratch_;
 };
 
 }  // namespace
 
-bool write_entries(const MapContents& contents, bool raw, const Problems& further,
-                   const WriteBody& write) {
-  EntryWriter writer(contents, raw, further);
+bool EntriesWriter::part(const MapContents& contents) {
   std::string piece;
-  append_facts(piece, contents.facts);
-  piece += piece.empty() ? "\"entries\":[" : ",\"entries\":[";
+  if (!begun_) {
+    append_facts(piece, contents.facts);
+    piece += piece.empty() ? "\"entries\":[" : ",\"entries\":[";
+    begun_ = true;
+  }
+  problems_.add_all(contents.problems);
+  PartWriter part(contents, options_, written_, problems_);
   for (std::size_t record = 0; record < contents.size(); ++record) {
-    if (record != 0) piece += ',';
-    writer.append_entry(piece, record);
+    if (written_ + record != 0) piece += ',';
+    part.append_entry(piece, record);
     if (piece.size() < kPieceBytes) continue;
-    if (!write(piece)) return false;
+    if (!write_(piece)) return false;
     piece.clear();
   }
-  piece += ']';
-  if (!writer.problems().empty())
-    piece += ",\"problems\":" + dump_json(problems_json(writer.problems()));
-  return write(piece);
+  written_ += contents.size();
+  return piece.empty() || write_(piece);
+}
+
+bool EntriesWriter::end() {
+  std::string piece = begun_ ? "]" : "\"entries\":null";
+  if (!problems_.empty()) piece += ",\"problems\":" + dump_json(problems_json(problems_));
+  return write_(piece);
 }
 
 }  // namespace guestscope

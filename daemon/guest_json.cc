@@ -154,37 +154,6 @@ Json map_json(const MapInfo& map) {
   return json;
 }
 
-Json prog_json(const ProgInfo& prog, bool per_cpu) {
-  const bool counted = !prog.per_cpu.empty();
-  const ProgRun total = prog.total();
-  const auto counter = [&](std::uint64_t value) { return counted ? Json(value) : Json(nullptr); };
-  Json json = {{"id", prog.id},
-               {"name", prog.details_read ? Json(prog.name) : Json(nullptr)},
-               {"type", prog.type},
-               {"tag", prog.tag},
-               {"run_cnt", counter(total.runs)},
-               {"run_time_ns", counter(total.nanoseconds)}};
-  if (prog.has_misses) json["recursion_misses"] = counter(total.recursion_misses);
-  json["jited"] = prog.jited;
-  json["xlated_len"] = prog.xlated_bytes;
-  json["jited_len"] = prog.jited_bytes;
-  set(json, "verified_insns", prog.verified_insns);
-  json["map_ids"] = prog.details_read ? Json(prog.map_ids) : Json(nullptr);
-  if (prog.btf_id != 0) json["btf_id"] = prog.btf_id;
-  json["loaded_at_ns"] = prog.details_read ? Json(prog.loaded_at_ns) : Json(nullptr);
-  set(json, "uid", prog.uid);
-  json["address"] = hex_address(prog.address.value());
-  if (!per_cpu) return json;
-  Json cpus = Json::array();
-  for (const auto& [cpu, run] : prog.per_cpu) {
-    Json one = {{"cpu", cpu}, {"run_cnt", run.runs}, {"run_time_ns", run.nanoseconds}};
-    if (prog.has_misses) one["recursion_misses"] = run.recursion_misses;
-    cpus.push_back(std::move(one));
-  }
-  json["per_cpu"] = std::move(cpus);
-  return json;
-}
-
 Json run_queue_json(const RunQueue& queue) {
   Json json = {{"cpu", queue.cpu},
                {"online", queue.online},

@@ -17,8 +17,6 @@ Json problems_json(const Problems& problems);
 Json status_json(const GuestConfig& config, const GuestStatus& status);
 Json accessor_json(const AccessorStatus& status);
 Json map_json(const MapInfo& map);
-/// `per_cpu`: with the counters of each CPU.
-Json prog_json(const ProgInfo& prog, bool per_cpu);
 Json run_queue_json(const RunQueue& queue);
 
 }  // namespace guestscope

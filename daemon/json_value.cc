@@ -1,6 +1,7 @@
 #include "daemon/json_value.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 
 #include "introspect/value.h"
@@ -101,10 +102,29 @@ std::string hex_bytes(ByteSpan bytes) {
   return text;
 }
 
-Result<void> append_value(std::string& text, const Btf& btf, TypeId type, ByteSpan bytes,
+std::optional<Bytes> parse_hex_bytes(std::string_view text) {
+  if (text.starts_with("0x") || text.starts_with("0X")) text.remove_prefix(2);
+  if (text.size() % 2 != 0) return std::nullopt;
+  Bytes bytes;
+  for (std::size_t at = 0; at < text.size(); at += 2) {
+    unsigned value = 0;
+    const auto [end, error] = std::from_chars(&text[at], &text[at] + 2, value, 16);
+    if (error != std::errc{} || end != &text[at] + 2) return std::nullopt;
+    bytes.push_back(static_cast<std::byte>(value));
+  }
+  return bytes;
+}
+
+Result<void> append_value(std::string& text, ValuePlan& plan, TypeId type, ByteSpan bytes,
                           const OnDamage& on_damage) {
   JsonText writer(text, on_damage);
-  return visit_value(btf, type, bytes, writer);
+  return visit_value(plan, type, bytes, writer);
+}
+
+Result<void> append_value(std::string& text, const Btf& btf, TypeId type, ByteSpan bytes,
+                          const OnDamage& on_damage) {
+  ValuePlan plan(btf);
+  return append_value(text, plan, type, bytes, on_damage);
 }
 
 void append_string(std::string& text, std::string_view value) {

@@ -7,10 +7,11 @@
 #include <nlohmann/json.hpp>
 
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "arch/bytes.h"
-#include "introspect/btf.h"
+#include "introspect/value_plan.h"
 
 namespace guestscope {
 
@@ -20,6 +21,8 @@ using Json = nlohmann::ordered_json;
 std::string hex_address(std::uint64_t address);
 /// The bytes in memory order: "01000000".
 std::string hex_bytes(ByteSpan bytes);
+/// The reverse, with or without "0x" in front; nothing when it is not hex of whole bytes.
+std::optional<Bytes> parse_hex_bytes(std::string_view text);
 
 /// Told of parts of a value that make no sense; they stand as null in the text.
 using OnDamage = std::function<void(const Error&)>;
@@ -27,6 +30,9 @@ using OnDamage = std::function<void(const Error&)>;
 /// Appends the value by its type as JSON text, always valid UTF-8. Pointers are hex strings,
 /// 128-bit numbers decimal strings: JSON numbers are read with 53 or 64 bits. On error nothing is
 /// appended.
+Result<void> append_value(std::string& text, ValuePlan& plan, TypeId type, ByteSpan bytes,
+                          const OnDamage& on_damage = {});
+/// For one value.
 Result<void> append_value(std::string& text, const Btf& btf, TypeId type, ByteSpan bytes,
                           const OnDamage& on_damage = {});
 /// Appends a JSON string; what is not UTF-8 in it is replaced.

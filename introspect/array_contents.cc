@@ -4,36 +4,12 @@
 
 #include "introspect/contents_builder.h"
 #include "introspect/limits.h"
+#include "introspect/read_pages.h"
 #include "introspect/struct_batch.h"
 
 namespace guestscope {
 
 namespace {
-
-constexpr std::size_t kPageBytes = 4096;
-
-/// Reads `into` from `at` page by page, so that one missing page costs only what lies in it; calls
-/// `failed` with the range of each part that is missing. False when nothing at all could be read.
-template <typename Failed>
-bool read_pages(KernelMemory& memory, GuestVirt at, std::span<std::byte> into, Failed failed) {
-  std::vector<VirtRead> reads;
-  for (std::size_t done = 0; done < into.size();) {
-    const GuestVirt address = at.wrapping_add(done);
-    const std::size_t size =
-        std::min<std::size_t>(address.bytes_to_boundary(kPageBytes), into.size() - done);
-    reads.push_back({.address = address, .into = into.subspan(done, size)});
-    done += size;
-  }
-  memory.read(reads);
-  std::size_t failures = 0;
-  for (VirtRead& read : reads) {
-    if (!read.error) continue;
-    ++failures;
-    failed(static_cast<std::size_t>(read.into.data() - into.data()), read.into.size(),
-           std::move(*read.error));
-  }
-  return failures < reads.size();
-}
 
 /// Where the elements are, and which of them are wanted.
 struct Elements {

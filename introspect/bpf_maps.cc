@@ -72,4 +72,24 @@ Result<MapList> read_maps(KernelMemory& memory, const MapModel& model,
   return list;
 }
 
+Result<MapInfo> read_map_again(KernelMemory& memory, const MapModel& model, const MapInfo& known) {
+  StructBatch batch(model.map);
+  batch.add(known.address);
+  batch.read(memory);
+  const auto gone = [&] { return fail(ErrorCode::kNotFound, "map {} is gone", known.id); };
+  const auto view = batch[0];
+  if (!view) {
+    if (view.error().code == ErrorCode::kNotMapped) return gone();
+    return std::unexpected(view.error());
+  }
+  // Ids are given anew only after four billion others.
+  MapInfo now = decode_map(model, {.id = view->u64(Map::kId), .pointer = known.address}, *view);
+  now.btf_id = known.btf_id;
+  const bool same = now.id == known.id && now.type == known.type && now.name == known.name &&
+                    now.key_size == known.key_size && now.value_size == known.value_size &&
+                    now.max_entries == known.max_entries && now.btf_object == known.btf_object;
+  if (!same || view->u64(Map::kRefcount) == 0) return gone();
+  return now;
+}
+
 }  // namespace guestscope

@@ -38,4 +38,8 @@ struct MapList {
 
 Result<MapList> read_maps(KernelMemory& memory, const MapModel& model, const MapAccessor& accessor);
 
+/// A map that was seen before in this boot, as it is now: one read. kNotFound when it is gone,
+/// whatever lies in its place.
+Result<MapInfo> read_map_again(KernelMemory& memory, const MapModel& model, const MapInfo& known);
+
 }  // namespace guestscope

@@ -13,17 +13,6 @@ namespace {
 
 constexpr std::size_t kHeaderBytes = 24;  // sizeof(struct btf_header), as far as it tells sizes
 
-/// In steps, so that memory is taken for what was really read.
-Result<Bytes> read_data(KernelMemory& memory, GuestVirt at, std::size_t size) {
-  Bytes bytes;
-  while (bytes.size() < size) {
-    const std::size_t step = std::min(kContentStepBytes, size - bytes.size());
-    GS_ASSIGN(const Bytes piece, memory.read_bytes(at.wrapping_add(bytes.size()), step));
-    bytes.insert(bytes.end(), piece.begin(), piece.end());
-  }
-  return bytes;
-}
-
 }  // namespace
 
 /// What a `struct btf` says.
@@ -92,7 +81,7 @@ Result<std::shared_ptr<const Btf>> BtfCache::load(KernelMemory& memory, const Ob
     if (std::ranges::equal(header, ours.first(kHeaderBytes)))
       return std::shared_ptr<const Btf>(kernel_, &kernel_->btf());
   }
-  GS_ASSIGN(Bytes bytes, read_data(memory, object.data, object.key.size));
+  GS_ASSIGN(Bytes bytes, read_in_steps(memory, object.data, object.key.size));
   GS_ASSIGN(Btf parsed, Btf::parse(std::move(bytes), object.name, base.get()));
   struct Held {
     std::shared_ptr<const Btf> base;  // the other borrows from it

@@ -2,6 +2,7 @@
 // readers. Internal to introspect/.
 #pragma once
 
+#include <algorithm>
 #include <functional>
 
 #include "introspect/map_contents.h"
@@ -13,7 +14,7 @@ class ContentsBuilder {
   /// `part`: what is wanted. `budget`: bytes that this answer may still hold; what is appended is
   /// taken from it.
   ContentsBuilder(const MapInfo& map, const MapPart& part, std::size_t& budget)
-      : part_(part), budget_(budget) {
+      : part_(part), budget_(&budget) {
     contents_.key_size = map.key_size;
     contents_.value_size = map.value_size;
   }
@@ -36,14 +37,29 @@ class ContentsBuilder {
     contents_.key_stride_ = key;
     contents_.value_stride_ = value;
   }
+  /// For maps whose values have another size than the map says (0, of an arena's pages).
+  void set_value_size(std::size_t size) { contents_.value_size = size; }
+  /// Keys and values have these types, whatever the map says of them. 0: no type.
+  void set_types(std::shared_ptr<const Btf> btf, TypeId key, TypeId value) {
+    contents_.btf = std::move(btf);
+    contents_.key_type = key;
+    contents_.value_type = value;
+  }
   std::size_t record_bytes() const { return contents_.record_bytes(); }
   std::size_t count() const { return contents_.count_; }
 
-  /// How many of `wanted` more records the budget and the part's limit allow.
+  /// How many of `wanted` more records the part's limit and the size of a part allow (at least one,
+  /// unless the limit is reached).
   std::uint64_t room(std::uint64_t wanted) const;
+  /// The records so far are enough for one part.
+  bool part_is_full() const;
+  std::size_t budget() const { return *budget_; }
   /// For readers that cannot stop in the middle: false, with a problem, when `more` records would
   /// exceed the budget.
   bool has_room(std::size_t more);
+  /// Takes so many bytes from the budget for what is held beside the records: facts, and what the
+  /// reader itself remembers.
+  void charge(std::size_t bytes) { *budget_ -= std::min(*budget_, bytes); }
   /// The next part begins there.
   void stop_at(MapCursor next) { contents_.next = next; }
 
@@ -71,11 +87,15 @@ class ContentsBuilder {
   void keep_if(const std::function<bool(const MapContents&, std::size_t)>& wanted);
 
   Problems& problems() { return contents_.problems; }
+  /// Has what `other` has, instead of its own.
+  void take(ContentsBuilder& other) { contents_ = std::move(other.contents_); }
+
+  const MapContents& contents() const { return contents_; }
   MapContents finish() { return std::move(contents_); }
 
  private:
   MapPart part_;
-  std::size_t& budget_;
+  std::size_t* budget_;
   MapContents contents_;
 };
 
@@ -94,6 +114,10 @@ struct MapReader {
   bool per_cpu = false;  ///< a value for each CPU: context.per_cpu is there, cpus are set
 };
 
+/// The types of the map's keys and values, as find_types() gives them to the contents. Fails with
+/// kNotFound when the map has none.
+Result<std::shared_ptr<const Btf>> types_of(MapReadContext& context, const MapInfo& map);
+
 /// For maps whose keys are indexes below max_entries: a list of one.
 Result<void> find_by_index(MapReadContext& context, const MapInfo& map, ByteSpan key,
                            ContentsBuilder& builder);
@@ -101,10 +125,34 @@ Result<void> find_by_index(MapReadContext& context, const MapInfo& map, ByteSpan
 Result<void> find_by_listing(MapReadContext& context, const MapInfo& map, ByteSpan key,
                              ContentsBuilder& builder);
 
+/// What a hash table stores as its values.
+enum class HashForm : std::uint8_t {
+  kValues,
+  kPerCpu,    ///< a per-CPU pointer each: the records have a value for each CPU
+  kPointers,  ///< a pointer each, which the records then have in place of a value (8 bytes)
+};
+/// The map is a `struct bpf_htab`; for readers of types that store something else in one.
+Result<void> list_hash(MapReadContext& context, const MapInfo& map, HashForm form,
+                       ContentsBuilder& builder);
+Result<void> find_in_hash(MapReadContext& context, const MapInfo& map, HashForm form, ByteSpan key,
+                          ContentsBuilder& builder);
+
 /// The readers of each source file: added up in map_contents.cc.
+std::span<const MapReader> arena_readers();
 std::span<const MapReader> array_readers();
 std::span<const MapReader> hash_readers();
+std::span<const MapReader> insn_array_readers();
+std::span<const MapReader> lpm_readers();
+std::span<const MapReader> queue_readers();
+std::span<const MapReader> rhash_readers();
+std::span<const MapReader> ring_readers();
+std::span<const MapReader> stack_readers();
 std::span<const MapReader> struct_ops_readers();
+std::span<const MapReader> reference_readers();
+std::span<const MapReader> device_readers();
+std::span<const MapReader> socket_readers();
+std::span<const MapReader> storage_readers();
+std::span<const MapReader> cgroup_storage_readers();
 
 /// One value of each CPU of each given record, from the per-CPU pointer that belongs to it.
 /// `where(i)` names the i-th of them for problems.

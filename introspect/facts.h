@@ -32,15 +32,21 @@ class FactValue {
   using Variant = std::variant<std::monostate, bool, std::uint64_t, std::int64_t, std::string,
                                GuestVirt, FactList, Facts>;
 
-  FactValue() = default;
-  FactValue(bool value) : value_(value) {}
-  FactValue(std::uint64_t value) : value_(value) {}
-  FactValue(std::int64_t value) : value_(value) {}
-  FactValue(unsigned value) : value_(std::uint64_t{value}) {}
-  FactValue(int value) : value_(std::int64_t{value}) {}
-  FactValue(std::string value) : value_(std::move(value)) {}
-  FactValue(const char* value) : value_(std::string(value)) {}
-  FactValue(GuestVirt value) : value_(value) {}
+  // Defined below: a Fact has to be complete where a list of them can be made or destroyed.
+  FactValue();
+  FactValue(const FactValue& other);
+  FactValue(FactValue&& other) noexcept;
+  FactValue& operator=(const FactValue& other);
+  FactValue& operator=(FactValue&& other) noexcept;
+  ~FactValue();
+  FactValue(bool value);
+  FactValue(std::uint64_t value);
+  FactValue(std::int64_t value);
+  FactValue(unsigned value);
+  FactValue(int value);
+  FactValue(std::string value);
+  FactValue(const char* value);
+  FactValue(GuestVirt value);
   FactValue(FactList value);
   FactValue(Facts value);
 
@@ -55,6 +61,20 @@ struct Fact {
   FactValue value;
 };
 
+inline FactValue::FactValue() = default;
+inline FactValue::FactValue(const FactValue& other) = default;
+inline FactValue::FactValue(FactValue&& other) noexcept = default;
+inline FactValue& FactValue::operator=(const FactValue& other) = default;
+inline FactValue& FactValue::operator=(FactValue&& other) noexcept = default;
+inline FactValue::~FactValue() = default;
+inline FactValue::FactValue(bool value) : value_(value) {}
+inline FactValue::FactValue(std::uint64_t value) : value_(value) {}
+inline FactValue::FactValue(std::int64_t value) : value_(value) {}
+inline FactValue::FactValue(unsigned value) : value_(std::uint64_t{value}) {}
+inline FactValue::FactValue(int value) : value_(std::int64_t{value}) {}
+inline FactValue::FactValue(std::string value) : value_(std::move(value)) {}
+inline FactValue::FactValue(const char* value) : value_(std::string(value)) {}
+inline FactValue::FactValue(GuestVirt value) : value_(value) {}
 inline FactValue::FactValue(FactList value) : value_(std::move(value)) {}
 inline FactValue::FactValue(Facts value) : value_(std::move(value)) {}
 

@@ -1,5 +1,6 @@
 #include "introspect/guest_kernel.h"
 
+#include <algorithm>
 #include <charconv>
 
 #include "introspect/read_cache.h"
@@ -99,6 +100,7 @@ void GuestKernel::use_model(std::shared_ptr<const KernelModel> model) {
   discovery_.reset();
   types_ = BtfCache(model_->file);
   layouts_.emplace(model_->file);
+  hash_proven_ = false;
 }
 
 const KernelLocation* GuestKernel::location() const {
@@ -128,6 +130,7 @@ void GuestKernel::reset_accessors() {
   progs_.reset();
   per_cpu_.reset();
   types_.clear();
+  known_maps_.clear();
   located_.reset();
   kaslr_slide_.reset();
   online_cpus_.reset();
@@ -179,7 +182,10 @@ void GuestKernel::refresh(PhysMemory& memory, const OtherRegisters& others) {
     ++boots_;
     last_boot_ = *now;
   }
-  if (now->canary == 0) types_.clear();  // nothing tells whether an id is still of this boot
+  if (now->canary == 0) {  // nothing tells whether an id is still of this boot
+    types_.clear();
+    known_maps_.clear();
+  }
   read_live(cache);
 }
 
@@ -267,7 +273,26 @@ Result<MapList> GuestKernel::maps(PhysMemory& memory) {
   const MapAccessor* accessor = maps_.get();
   if (accessor == nullptr) return std::unexpected(why_not(maps_.status(), "maps"));
   KernelMemory reader(memory, *accessor->location.regime, accessor->location.linear);
-  return read_maps(reader, *model_->maps, *accessor);
+  auto list = read_maps(reader, *model_->maps, *accessor);
+  known_maps_.clear();
+  if (list)
+    for (const MapInfo& map : list->maps) known_maps_.emplace(map.id, map);
+  return list;
+}
+
+Result<MapInfo> GuestKernel::map(PhysMemory& memory, std::uint64_t id) {
+  const MapAccessor* accessor = maps_.get();
+  const auto known = known_maps_.find(id);
+  if (accessor != nullptr && known != known_maps_.end()) {
+    KernelMemory reader(memory, *accessor->location.regime, accessor->location.linear);
+    auto map = read_map_again(reader, *model_->maps, known->second);
+    if (map || map.error().code != ErrorCode::kNotFound) return map;
+  }
+  GS_ASSIGN(const MapList list, maps(memory));
+  const auto found = std::ranges::find(list.maps, id, &MapInfo::id);
+  if (found != list.maps.end()) return *found;
+  if (!list.problems.empty()) return std::unexpected(list.problems.list().front().error);
+  return fail(ErrorCode::kNotFound, "no map with id {}", id);
 }
 
 Result<MapContents> GuestKernel::with_map_context(PhysMemory& memory, std::size_t& budget,
@@ -281,7 +306,8 @@ Result<MapContents> GuestKernel::with_map_context(PhysMemory& memory, std::size_
                          .layouts = *layouts_,
                          .types = types_,
                          .budget = budget,
-                         .per_cpu = per_cpu_.get()};
+                         .per_cpu = per_cpu_.get(),
+                         .hash_proven = hash_proven_};
   return read(context);
 }
 
@@ -300,13 +326,42 @@ Result<MapContents> GuestKernel::map_entry(PhysMemory& memory, const MapInfo& ma
   });
 }
 
-Result<ProgList> GuestKernel::progs(PhysMemory& memory) {
+Result<ProgReadContext> GuestKernel::prog_context(PhysMemory& memory) {
   const ProgAccessor* accessor = progs_.get();
   const PerCpuOffsets* per_cpu = per_cpu_.get();
   if (accessor == nullptr) return std::unexpected(why_not(progs_.status(), "programs"));
   if (per_cpu == nullptr) return std::unexpected(why_not(per_cpu_.status(), "per-CPU offsets"));
-  KernelMemory reader(memory, *accessor->location.regime, accessor->location.linear);
-  return read_progs(reader, *model_->progs, *accessor, *per_cpu);
+  return ProgReadContext{
+      .memory = KernelMemory(memory, *accessor->location.regime, accessor->location.linear),
+      .model = *model_->progs,
+      .layouts = *layouts_,
+      .accessor = *accessor,
+      .per_cpu = *per_cpu};
+}
+
+Result<ProgList> GuestKernel::progs(PhysMemory& memory) {
+  GS_ASSIGN(ProgReadContext context, prog_context(memory));
+  return read_progs(context);
+}
+
+Result<Bytes> GuestKernel::prog_code(PhysMemory& memory, const ProgInfo& prog, ProgCode which) {
+  GS_ASSIGN(ProgReadContext context, prog_context(memory));
+  return read_prog_code(context, prog, which);
+}
+
+Result<LinkList> GuestKernel::links(PhysMemory& memory) {
+  GS_ASSIGN(ProgReadContext context, prog_context(memory));
+  return read_links(context);
+}
+
+Result<BtfObjectList> GuestKernel::btf_objects(PhysMemory& memory) {
+  GS_ASSIGN(ProgReadContext context, prog_context(memory));
+  return read_btf_objects(context);
+}
+
+Result<Bytes> GuestKernel::btf_bytes(PhysMemory& memory, const BtfInfo& object) {
+  GS_ASSIGN(ProgReadContext context, prog_context(memory));
+  return read_btf_bytes(context, object);
 }
 
 Result<RunQueueList> GuestKernel::run_queues(PhysMemory& memory) {

@@ -11,14 +11,17 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 
 #include "introspect/accessors.h"
-#include "introspect/bpf_progs.h"
+#include "introspect/bpf_links.h"
+#include "introspect/btf_objects.h"
 #include "introspect/kernel_discovery.h"
 #include "introspect/lazy_accessor.h"
 #include "introspect/map_contents.h"
+#include "introspect/prog_code.h"
 #include "introspect/run_queues.h"
 
 namespace guestscope {
@@ -80,14 +83,21 @@ class GuestKernel {
   // kNotReady, kUnsupported or kMismatch as the accessor that is needed; its attempts are in
   // summary().
   Result<MapList> maps(PhysMemory& memory);
+  /// One map: with one read when it has been listed before in this boot. kNotFound: there is none.
+  Result<MapInfo> map(PhysMemory& memory, std::uint64_t id);
   /// `budget`: bytes that the answer may still hold; what this map takes is subtracted.
   Result<MapContents> map_contents(PhysMemory& memory, const MapInfo& map, const MapPart& part,
                                    std::size_t& budget);
   Result<MapContents> map_entry(PhysMemory& memory, const MapInfo& map, const MakeKey& make_key);
   Result<ProgList> progs(PhysMemory& memory);
+  Result<Bytes> prog_code(PhysMemory& memory, const ProgInfo& prog, ProgCode which);
+  Result<LinkList> links(PhysMemory& memory);
+  Result<BtfObjectList> btf_objects(PhysMemory& memory);
+  Result<Bytes> btf_bytes(PhysMemory& memory, const BtfInfo& object);
   Result<RunQueueList> run_queues(PhysMemory& memory);
 
  private:
+  Result<ProgReadContext> prog_context(PhysMemory& memory);
   using ReadMap = std::function<Result<MapContents>(MapReadContext&)>;
   Result<MapContents> with_map_context(PhysMemory& memory, std::size_t& budget,
                                        const ReadMap& read);
@@ -116,8 +126,10 @@ class GuestKernel {
   LazyAccessor<ProgAccessor> progs_;
   LazyAccessor<PerCpuOffsets> per_cpu_;
   BtfCache types_;
-  std::optional<Layouts> layouts_;         // of model_
-  std::optional<KernelLocation> located_;  // when every accessor has failed for good
+  std::optional<Layouts> layouts_;               // of model_
+  std::map<std::uint64_t, MapInfo> known_maps_;  // as last listed
+  bool hash_proven_ = false;                     // see MapReadContext
+  std::optional<KernelLocation> located_;        // when every accessor has failed for good
   std::optional<KernelLocation> last_boot_;
   std::uint64_t boots_ = 0;
   std::optional<std::uint64_t> kaslr_slide_;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "introspect/limits.h"
+
 namespace guestscope {
 
 namespace {
@@ -131,32 +133,45 @@ Result<std::uint64_t> KernelMemory::read_number(GuestVirt address, std::size_t s
   return load_le(bytes.data(), size);
 }
 
+Result<Bytes> read_in_steps(KernelMemory& memory, GuestVirt at, std::size_t size) {
+  Bytes bytes;
+  while (bytes.size() < size) {
+    const std::size_t step = std::min(kContentStepBytes, size - bytes.size());
+    GS_ASSIGN(const Bytes piece, memory.read_bytes(at.wrapping_add(bytes.size()), step));
+    bytes.insert(bytes.end(), piece.begin(), piece.end());
+  }
+  return bytes;
+}
+
 std::size_t ReadBatch::add(GuestVirt address, std::size_t size) {
   const std::size_t offset = ranges_.empty() ? 0 : ranges_.back().offset + ranges_.back().size;
   ranges_.push_back({.address = address, .offset = offset, .size = size});
   return ranges_.size() - 1;
 }
 
-void ReadBatch::read(KernelMemory& memory) {
+void ReadBatch::read(KernelMemory& memory) { read_together(memory, *this); }
+
+void ReadBatch::announce(std::vector<VirtRead>& reads) {
   if (ranges_.empty()) return;
   bytes_.resize(ranges_.back().offset + ranges_.back().size);
-  std::vector<VirtRead> reads;
-  std::vector<Range*> owners;
-  reads.reserve(ranges_.size());
-  owners.reserve(ranges_.size());
+  reads.reserve(reads.size() + ranges_.size());
   for (Range& range : ranges_) {
     range.error.reset();
-    if (range.address.is_null()) {
+    if (range.address.is_null())
       range.error =
           Error{.code = ErrorCode::kNotMapped, .message = "null pointer", .path = {}, .address = 0};
-      continue;
-    }
-    reads.push_back(
-        {.address = range.address, .into = std::span(bytes_).subspan(range.offset, range.size)});
-    owners.push_back(&range);
+    else
+      reads.push_back(
+          {.address = range.address, .into = std::span(bytes_).subspan(range.offset, range.size)});
   }
-  memory.read(reads);
-  for (std::size_t i = 0; i < reads.size(); ++i) owners[i]->error = std::move(reads[i].error);
+}
+
+void ReadBatch::take(std::span<VirtRead>& reads) {
+  for (Range& range : ranges_) {
+    if (range.address.is_null()) continue;
+    range.error = std::move(reads.front().error);
+    reads = reads.subspan(1);
+  }
 }
 
 Result<ByteSpan> ReadBatch::operator[](std::size_t index) const {

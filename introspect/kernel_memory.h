@@ -45,6 +45,11 @@ class KernelMemory {
   Result<Bytes> read_bytes(GuestVirt address, std::size_t size);
   /// An unsigned little-endian number of `size` (1 to 8) bytes.
   Result<std::uint64_t> read_number(GuestVirt address, std::size_t size);
+  /// Where the page tables map each address to, or where there is a hole; also of addresses that
+  /// reads would translate by arithmetic.
+  std::vector<Result<Translation>> translate(std::span<const GuestVirt> addresses) {
+    return walker_.translate(addresses);
+  }
 
  private:
   struct Piece;
@@ -57,6 +62,9 @@ class KernelMemory {
   PageWalker walker_;
   std::span<const LinearRange> linear_;
 };
+
+/// Many bytes, in steps: memory is taken for what was really read.
+Result<Bytes> read_in_steps(KernelMemory& memory, GuestVirt at, std::size_t size);
 
 /// Ranges that a decoder knows it needs now: added one by one, read at once, then looked at one by
 /// one.
@@ -71,6 +79,11 @@ class ReadBatch {
   /// After read(): the bytes, or why there are none.
   Result<ByteSpan> operator[](std::size_t index) const;
 
+  // What read() consists of, for read_together(): appends what is to be read, and takes back the
+  // same reads when they are done.
+  void announce(std::vector<VirtRead>& reads);
+  void take(std::span<VirtRead>& reads);
+
  private:
   struct Range {
     GuestVirt address;
@@ -81,5 +94,16 @@ class ReadBatch {
   std::vector<Range> ranges_;
   Bytes bytes_;
 };
+
+/// Several batches (ReadBatch, StructBatch) in one exchange.
+template <typename... Batches>
+void read_together(KernelMemory& memory, Batches&... batches) {
+  std::vector<VirtRead> reads;
+  (batches.announce(reads), ...);
+  if (reads.empty()) return;
+  memory.read(reads);
+  std::span<VirtRead> rest(reads);
+  (batches.take(rest), ...);
+}
 
 }  // namespace guestscope

@@ -34,9 +34,13 @@ constexpr FieldNeed kMapFields[] = {{"map_type"},
                                     {"refcnt.counter|refcnt"},
                                     {"map_extra", kOptional}};
 constexpr FieldNeed kArrayFields[] = {{"elem_size"}, {"value|pptrs|ptrs"}};
-constexpr FieldNeed kHtabFields[] = {{"buckets"}, {"n_buckets"}};
+constexpr FieldNeed kHtabFields[] = {{"buckets"},
+                                     {"n_buckets"},
+                                     {"elems", kOptional},
+                                     {"elem_size", kOptional},
+                                     {"hashrnd", kOptional}};
 constexpr FieldNeed kBucketFields[] = {{"head.first"}};
-constexpr FieldNeed kElemFields[] = {{"hash_node.next"}, {"key"}};
+constexpr FieldNeed kElemFields[] = {{"hash_node.next"}, {"key"}, {"hash", kOptional}};
 constexpr FieldNeed kStructOpsFields[] = {{"uvalue"},
                                           {"kvalue"},
                                           {"kvalue.common.state|kvalue.state"},
@@ -45,8 +49,19 @@ constexpr FieldNeed kStructOpsFields[] = {{"uvalue"},
                                           {"map.usercnt.counter|map.usercnt"},
                                           {"btf", kOptional}};
 
-constexpr FieldNeed kProgFields[] = {
-    {"type"}, {"jited"}, {"len"}, {"jited_len"}, {"tag|digest"}, {"stats", kOptional}, {"aux"}};
+constexpr FieldNeed kProgFields[] = {{"type"},
+                                     {"jited"},
+                                     {"len"},
+                                     {"jited_len"},
+                                     {"tag|digest"},
+                                     {"stats", kOptional},
+                                     {"aux"},
+                                     {"pages", kOptional},
+                                     {"gpl_compatible", kOptional},
+                                     {"sleepable", kOptional},
+                                     {"expected_attach_type", kOptional},
+                                     {"bpf_func", kOptional},
+                                     {"insnsi", kOptional}};
 constexpr FieldNeed kAuxFields[] = {{"id"},
                                     {"used_map_cnt"},
                                     {"used_maps"},
@@ -58,7 +73,17 @@ constexpr FieldNeed kAuxFields[] = {{"id"},
                                     {"func_cnt"},
                                     {"func"},
                                     {"refcnt.counter|refcnt"},
-                                    {"stats", kOptional}};
+                                    {"stats", kOptional},
+                                    {"sleepable", kOptional},
+                                    {"attach_func_name", kOptional},
+                                    {"attach_btf_id", kOptional},
+                                    {"attach_btf", kOptional},
+                                    {"dst_prog", kOptional},
+                                    {"func_info", kOptional},
+                                    {"func_info_cnt", kOptional},
+                                    {"func_idx", kOptional},
+                                    {"num_exentries", kOptional},
+                                    {"offload", kOptional}};
 constexpr FieldNeed kStatsFields[] = {{"cnt"}, {"nsecs"}, {"misses", kOptional}};
 constexpr FieldNeed kUserFields[] = {{"uid.val|uid"}};
 constexpr FieldNeed kMapIdFields[] = {{"id"}};
@@ -199,6 +224,8 @@ Result<ProgModel> bind_progs(const KernelFile& file) {
   GS_ASSIGN(model.map, StructLayout::bind(btf, "bpf_map", kMapIdFields));
   GS_ASSIGN(model.key, StructLayout::bind(btf, "static_key_false", kStaticKeyFields));
   GS_ASSIGN(model.types, EnumNames::of(btf, "bpf_prog_type", "BPF_PROG_TYPE_"));
+  if (auto names = EnumNames::of(btf, "bpf_attach_type", "BPF_"))
+    model.attach_types = std::move(*names);
   return model;
 }
 

@@ -83,9 +83,9 @@ struct MapModel {
     kExtra,
   };
   enum Array : std::size_t { kElemSize, kValues };
-  enum Htab : std::size_t { kBuckets, kBucketCount };
+  enum Htab : std::size_t { kBuckets, kBucketCount, kElements, kElementBytes, kSeed };
   enum Bucket : std::size_t { kFirst };
-  enum Elem : std::size_t { kNext, kKey };
+  enum Elem : std::size_t { kNext, kKey, kHash };
   enum StructOps : std::size_t {
     kUserValue,
     kKernelValue,
@@ -112,7 +112,21 @@ struct MapModel {
 };
 
 struct ProgModel {
-  enum Prog : std::size_t { kType, kJited, kLen, kJitedLen, kTag, kStats, kAux };
+  enum Prog : std::size_t {
+    kType,
+    kJited,
+    kLen,
+    kJitedLen,
+    kTag,
+    kStats,
+    kAux,
+    kPages,
+    kGpl,
+    kProgSleepable,
+    kAttachType,
+    kCode,
+    kInsns,
+  };
   enum Aux : std::size_t {
     kId,
     kUsedMapCount,
@@ -126,6 +140,16 @@ struct ProgModel {
     kFuncs,
     kRefcount,
     kAuxStats,
+    kSleepable,
+    kAttachName,
+    kAttachTypeId,
+    kAttachBtf,
+    kTargetProg,
+    kFuncInfo,
+    kFuncInfoCount,
+    kFuncIndex,
+    kExceptions,
+    kOffload,
   };
   enum Stats : std::size_t { kRuns, kNanoseconds, kMisses };
   enum User : std::size_t { kUid };
@@ -142,6 +166,7 @@ struct ProgModel {
   StructLayout map;
   StructLayout key;  ///< static_key_false
   EnumNames types;
+  EnumNames attach_types;
 };
 
 struct PerCpuModel {

@@ -38,6 +38,8 @@ class Layouts {
   Result<const StructLayout*> get(const StructNeed& need, TypeId type);
 
   const KernelFile& kernel() const { return *kernel_; }
+  /// The kernel's own types, kept alive by whoever holds them.
+  std::shared_ptr<const Btf> kernel_btf() const { return {kernel_, &kernel_->btf()}; }
 
  private:
   std::shared_ptr<const KernelFile> kernel_;

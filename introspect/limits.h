@@ -83,6 +83,17 @@ inline constexpr std::size_t kMaxIdrNodes = 1U << 14;
 /// maps and 256 functions.
 inline constexpr std::size_t kMaxProgMaps = 256;
 inline constexpr std::size_t kMaxProgFunctions = 512;
+/// A kernel function's name. KSYM_NAME_LEN is 512.
+inline constexpr std::size_t kMaxFunctionNameBytes = 512;
+/// Instructions or machine code of one program. The verifier accepts a million instructions of 8
+/// bytes, and replaces some by several.
+inline constexpr std::size_t kMaxProgCodeBytes = 64U << 20;
+/// Parts of a path, mounts included. A path has at most 4096 bytes.
+inline constexpr std::size_t kMaxPathDepth = 256;
+/// Functions that the links of one answer are attached to, all together; and of how many the names
+/// are sought (0.2 ms each). One link can have a million.
+inline constexpr std::size_t kMaxLinkFunctions = 1U << 14;
+inline constexpr std::size_t kMaxLinkSymbols = 256;
 /// Programs that are read together: so many, or fewer when there are many CPUs.
 inline constexpr std::size_t kProgStep = 512;
 inline constexpr std::size_t kStatsPerStep = 16384;
@@ -92,11 +103,36 @@ inline constexpr std::size_t kStatsPerStep = 16384;
 /// One key or value. The kernel accepts values of almost 2 GB in arrays; real ones have kilobytes.
 inline constexpr std::size_t kMaxKeyBytes = 64U << 10;
 inline constexpr std::size_t kMaxValueBytes = 64U << 20;
-/// Keys and values of one answer, however many maps are in it.
-inline constexpr std::size_t kMaxContentBytes = 256U << 20;
+/// Keys and values that are held at once for one answer: a million elements of 64 bytes.
+inline constexpr std::size_t kMaxContentBytes = 104U << 20;
+/// Contents of maps that can stop in the middle are read in parts of this size: 90 ms through the
+/// stub.
+inline constexpr std::size_t kMapPartBytes = 8U << 20;
+/// Buckets of a hash table that are followed together when not all are.
+inline constexpr std::size_t kMinBucketWindow = 64;
+inline constexpr std::size_t kMaxBucketWindow = 1U << 16;
+/// Buckets that are looked at for one part, however few elements they have: 16 MB.
+inline constexpr std::size_t kMaxPartBuckets = 1U << 20;
 /// What one exchange asks for at most while contents are read: memory is bounded by this plus what
 /// was really read.
 inline constexpr std::size_t kContentStepBytes = 1U << 20;
+/// Memory for the structures (sockets, tasks, programs) that entries point to, of one exchange. A
+/// task's fields that are wanted span 3 KB.
+inline constexpr std::size_t kStructStepBytes = 4U << 20;
+/// What the facts of one entry (a socket, an owner) are counted as in kMaxContentBytes.
+inline constexpr std::size_t kFactsBytes = 1024;
+/// Slots of a table of pointers that are looked at for one part of an answer: 8 MB.
+inline constexpr std::size_t kMaxSlotsAtOnce = 1U << 20;
+/// Nested cgroups. Paths that user space can name have less than 4096 bytes.
+inline constexpr std::size_t kMaxCgroupDepth = 1024;
+/// Storages of one cgroup among which its own end of their ring is searched: one for each map,
+/// program and way of attaching, real ones have a handful.
+inline constexpr std::size_t kMaxCgroupStorages = 256;
+/// Fields of a map's values that the kernel keeps for itself. It accepts 11.
+inline constexpr std::uint64_t kMaxHiddenFields = 64;
+/// Indexes without an entry that are listed where bpftool lists them. A table of more pointers has
+/// 128 MB.
+inline constexpr std::uint64_t kMaxListedIndexes = 1U << 24;
 /// BTF objects of programs that are kept parsed, together.
 inline constexpr std::size_t kMaxCachedBtfBytes = 64U << 20;
 /// Problems that one answer lists; further ones are counted only.

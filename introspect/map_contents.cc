@@ -1,9 +1,11 @@
 // What all types of map share: the records, per-CPU values, and which reader serves which type.
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <string_view>
 
 #include "introspect/contents_builder.h"
+#include "introspect/hidden_fields.h"
 #include "introspect/limits.h"
 
 namespace guestscope {
@@ -34,11 +36,17 @@ const Facts& MapContents::facts_of(std::size_t record) const {
 
 std::uint64_t ContentsBuilder::room(std::uint64_t wanted) const {
   const std::uint64_t left = part_.limit - std::min<std::uint64_t>(part_.limit, count());
-  return std::min({wanted, left, budget_ / std::max<std::uint64_t>(1, record_bytes())});
+  const std::uint64_t bytes = std::min(*budget_, kMapPartBytes);
+  return std::min(
+      {wanted, left, std::max<std::uint64_t>(1, bytes / std::max<std::size_t>(1, record_bytes()))});
+}
+
+bool ContentsBuilder::part_is_full() const {
+  return count() >= part_.limit || count() * record_bytes() >= std::min(*budget_, kMapPartBytes);
 }
 
 bool ContentsBuilder::has_room(std::size_t more) {
-  if (more <= budget_ / std::max<std::size_t>(1, record_bytes())) return true;
+  if (more <= *budget_ / std::max<std::size_t>(1, record_bytes())) return true;
   problems().add("entries",
                  {.code = ErrorCode::kUnsupported,
                   .message = fmt::format("more than {} MB in one answer: the rest is left out",
@@ -49,7 +57,7 @@ bool ContentsBuilder::has_room(std::size_t more) {
 std::span<std::byte> ContentsBuilder::append(std::size_t n) {
   const std::size_t before = contents_.records_.size();
   contents_.records_.resize(before + n * record_bytes());
-  budget_ -= std::min(budget_, n * record_bytes());
+  *budget_ -= std::min(*budget_, n * record_bytes());
   contents_.count_ += n;
   return std::span(contents_.records_).subspan(before);
 }
@@ -123,7 +131,11 @@ void read_per_cpu_values(MapReadContext& context, std::size_t first_record,
 namespace {
 
 const MapReader* find_reader(std::string_view type) {
-  for (const auto readers : {array_readers(), hash_readers(), struct_ops_readers()}) {
+  for (const auto readers :
+       {array_readers(), hash_readers(), struct_ops_readers(), reference_readers(),
+        device_readers(), socket_readers(), storage_readers(), cgroup_storage_readers(),
+        lpm_readers(), queue_readers(), ring_readers(), stack_readers(), arena_readers(),
+        insn_array_readers(), rhash_readers()}) {
     const auto found = std::ranges::find(readers, type, &MapReader::type);
     if (found != readers.end()) return &*found;
   }
@@ -165,15 +177,8 @@ Result<GuestVirt> find_kernel_types(MapReadContext& context, const MapInfo& map)
   return GuestVirt(object);
 }
 
-Result<std::shared_ptr<const Btf>> types_of(MapReadContext& context, const MapInfo& map) {
-  GuestVirt object = map.btf_object;
-  if (map.btf_vmlinux_value_type_id != 0) {
-    GS_ASSIGN(object, find_kernel_types(context, map));
-  }
-  return context.types.get(context.memory, context.model.btf, object);
-}
-
 void find_types(MapReadContext& context, const MapInfo& map, MapContents& contents) {
+  if (contents.btf) return;  // the reader knows better
   const bool kernel_value = map.btf_vmlinux_value_type_id != 0;
   if (map.btf_object.is_null() && !kernel_value) return;
   auto btf = types_of(context, map);
@@ -186,21 +191,37 @@ void find_types(MapReadContext& context, const MapInfo& map, MapContents& conten
   // The kernel accepts one of its own types for a value only when there are no types of a program.
   contents.key_type = kernel_value ? 0 : map.btf_key_type_id;
   contents.value_type = kernel_value ? map.btf_vmlinux_value_type_id : map.btf_value_type_id;
+  if (kernel_value) return;
+  auto hidden = read_hidden_fields(context, map, *contents.btf, contents.value_type);
+  if (hidden)
+    contents.hidden = *std::move(hidden);
+  else
+    contents.problems.add("btf_value_type_id", std::move(hidden).error());
 }
 
 ContentsBuilder start(const MapReadContext& context, const MapReader& reader, const MapInfo& map,
-                      const MapPart& part) {
-  ContentsBuilder builder(map, part, context.budget);
+                      const MapPart& part, std::size_t& budget) {
+  ContentsBuilder builder(map, part, budget);
   if (reader.per_cpu) builder.set_cpus(context.per_cpu->possible_cpus());
   return builder;
 }
 
 }  // namespace
 
+Result<std::shared_ptr<const Btf>> types_of(MapReadContext& context, const MapInfo& map) {
+  if (map.btf_object.is_null() && map.btf_vmlinux_value_type_id == 0)
+    return fail(ErrorCode::kNotFound, "the map has no types");
+  GuestVirt object = map.btf_object;
+  if (map.btf_vmlinux_value_type_id != 0) {
+    GS_ASSIGN(object, find_kernel_types(context, map));
+  }
+  return context.types.get(context.memory, context.model.btf, object);
+}
+
 Result<MapContents> read_map_contents(MapReadContext& context, const MapInfo& map,
                                       const MapPart& part) {
   GS_ASSIGN(const MapReader* reader, choose_reader(context, map));
-  ContentsBuilder builder = start(context, *reader, map, part);
+  ContentsBuilder builder = start(context, *reader, map, part, context.budget);
   GS_CHECK(reader->list(context, map, builder));
   MapContents contents = builder.finish();
   find_types(context, map, contents);
@@ -217,21 +238,25 @@ Result<MapContents> read_map_entry(MapReadContext& context, const MapInfo& map,
   shape.keys = reader->find == find_by_index ? KeyForm::kIndex : KeyForm::kBytes;
   find_types(context, map, shape);
   GS_ASSIGN(const Bytes key, make_key(shape));
-  ContentsBuilder builder = start(context, *reader, map, {.from = {}, .limit = 1});
+  ContentsBuilder builder = start(context, *reader, map, {}, context.budget);
   GS_CHECK(reader->find(context, map, key, builder));
   MapContents contents = builder.finish();
   contents.next.reset();
-  contents.btf = shape.btf;
-  contents.key_type = shape.key_type;
-  contents.value_type = shape.value_type;
-  contents.problems.add_all(shape.problems);
+  if (!contents.btf) {
+    contents.btf = shape.btf;
+    contents.key_type = shape.key_type;
+    contents.value_type = shape.value_type;
+    contents.problems.add_all(shape.problems);
+  }
+  contents.hidden = shape.hidden;
   return contents;
 }
 
 Result<void> find_by_index(MapReadContext& context, const MapInfo& map, ByteSpan key,
                            ContentsBuilder& builder) {
   const std::uint64_t index = load_le(key.data(), std::min<std::size_t>(key.size(), 8));
-  if (index >= map.max_entries) return {};
+  // Stack traces have their ids from a table of the next power of two.
+  if (index >= std::bit_ceil(map.max_entries)) return {};
   builder.set_part({.from = {.position = index}, .limit = 1});
   const auto readers = find_reader(map.type);
   GS_CHECK(readers->list(context, map, builder));
@@ -244,12 +269,22 @@ Result<void> find_by_index(MapReadContext& context, const MapInfo& map, ByteSpan
 
 Result<void> find_by_listing(MapReadContext& context, const MapInfo& map, ByteSpan key,
                              ContentsBuilder& builder) {
-  builder.set_part({});
-  GS_CHECK(find_reader(map.type)->list(context, map, builder));
-  builder.keep_if([&](const MapContents& contents, std::size_t record) {
-    return std::ranges::equal(contents.key(record), key);
-  });
-  return {};
+  const MapReader& reader = *find_reader(map.type);
+  for (MapPart part{};;) {
+    std::size_t budget = kMaxContentBytes;
+    ContentsBuilder listed = start(context, reader, map, part, budget);
+    GS_CHECK(reader.list(context, map, listed));
+    listed.keep_if([&](const MapContents& contents, std::size_t record) {
+      return std::ranges::equal(contents.key(record), key);
+    });
+    const MapContents& contents = listed.contents();
+    if (contents.size() == 0 && contents.next && contents.next > part.from) {
+      part.from = *contents.next;
+      continue;
+    }
+    builder.take(listed);
+    return {};
+  }
 }
 
 }  // namespace guestscope

@@ -37,6 +37,14 @@ struct MapPart {
   MapCursor from{};
   /// Entries wanted at most.
   std::uint64_t limit = std::numeric_limits<std::uint64_t>::max();
+  bool operator==(const MapPart&) const = default;
+};
+
+/// Bytes of every value that the kernel keeps for itself (hidden_fields.h).
+struct HiddenField {
+  std::uint32_t offset = 0;
+  std::uint32_t size = 0;
+  std::uint8_t first_byte = 0;  ///< what a system call has there instead; zeros follow
 };
 
 enum class KeyForm : std::uint8_t {
@@ -59,6 +67,7 @@ class MapContents {
   std::shared_ptr<const Btf> btf{};  ///< empty: no types
   TypeId key_type = 0;               ///< 0: no type
   TypeId value_type = 0;
+  std::vector<HiddenField> hidden{};
   Facts facts{};  ///< of the map as a whole: a ring buffer's positions
   /// What looking up any key of this map gives to user space instead of a value (an errno), as
   /// bpftool would show it; 0 when look-ups work.
@@ -103,6 +112,8 @@ struct MapReadContext {
   BtfCache& types;
   std::size_t& budget;  ///< bytes that this answer may still hold; what is read is taken from it
   const PerCpuOffsets* per_cpu = nullptr;  ///< null while they are not ready
+  /// An element of some hash table has had the hash that we compute. Kept for the kernel's life.
+  bool& hash_proven;
 };
 
 /// What is in the map, in the order in which the kernel itself lists it, from part.from on. Less

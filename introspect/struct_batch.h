@@ -7,6 +7,7 @@
 // The layout must outlive the batch; views borrow from it. Threads: one.
 #pragma once
 
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -29,6 +30,10 @@ class StructBatch {
   /// be read is an error that names it.
   Result<StructView> operator[](std::size_t index) const;
 
+  // See read_together().
+  void announce(std::vector<VirtRead>& reads);
+  void take(std::span<VirtRead>& reads);
+
  private:
   struct Part {
     std::uint32_t offset = 0;
@@ -41,5 +46,11 @@ class StructBatch {
   std::vector<std::optional<Error>> errors_;
   Bytes bytes_;
 };
+
+/// Reads the structures at `addresses` and calls `use(index, view)` for each, in order. In steps:
+/// one exchange for as many as kStructStepBytes hold.
+void read_structs(KernelMemory& memory, const StructLayout& layout,
+                  std::span<const GuestVirt> addresses,
+                  const std::function<void(std::size_t, const Result<StructView>&)>& use);
 
 }  // namespace guestscope

@@ -30,7 +30,9 @@ struct IdrUser {
   std::string_view function;
 };
 constexpr IdrUser kIdrUsers[] = {{"map_idr", "bpf_map_get_curr_or_next"},
-                                 {"prog_idr", "bpf_prog_get_curr_or_next"}};
+                                 {"prog_idr", "bpf_prog_get_curr_or_next"},
+                                 {"link_idr", "bpf_link_get_curr_or_next"},
+                                 {"btf_idr", "btf_get_fd_by_id"}};
 
 /// Each class fills this member with a function of its own.
 struct ClassMark {

@@ -5,8 +5,8 @@
 //   to its own place (PREL32): the symbol's value, its name, its namespace.
 // - Per-CPU variables stand in BTF with their offset in the per-CPU section; one that is exported
 //   as well tells where the section begins, and with that all others.
-// - map_idr and prog_idr are the IDRs whose addresses the code of bpf_map_get_curr_or_next() and
-//   bpf_prog_get_curr_or_next() forms.
+// - map_idr, prog_idr and link_idr are the IDRs whose addresses the code of
+//   bpf_{map,prog,link}_get_curr_or_next() forms, btf_idr that of btf_get_fd_by_id().
 // - A scheduling class is a structure in read-only data that points to its own functions.
 //
 // Only what can be told without doubt is returned: a name with two different values is left out.

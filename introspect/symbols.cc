@@ -155,15 +155,30 @@ std::optional<Symbol> SymbolTable::containing_in_kallsyms(std::uint64_t address)
 }
 
 std::optional<Symbol> SymbolTable::containing(std::uint64_t address) const {
-  if (!kallsyms_.symbols.empty()) return containing_in_kallsyms(address);
-  std::optional<Symbol> best;
+  return std::move(containing(std::span(&address, 1)).front());
+}
+
+std::vector<std::optional<Symbol>> SymbolTable::containing(
+    std::span<const std::uint64_t> ascending) const {
+  std::vector<std::optional<Symbol>> best(ascending.size());
+  if (!kallsyms_.symbols.empty()) {
+    std::ranges::transform(ascending, best.begin(),
+                           [&](std::uint64_t address) { return containing_in_kallsyms(address); });
+    return best;
+  }
   const std::size_t entries = symtab_.size() / sizeof(WireSymbol);
   for (std::size_t entry = 0; entry < entries; ++entry) {
     const WireSymbol wire = wire_symbol(symtab_, entry);
-    const bool inside = wire.value <= address && address - wire.value < wire.size;
-    if (!inside || !can_be_looked_up(wire) || wire.section == SHN_ABS) continue;
+    const std::uint64_t value = wire.value;
+    const std::uint64_t size = wire.size;
+    auto inside = std::ranges::lower_bound(ascending, value);
+    if (inside == ascending.end() || *inside - value >= size) continue;
+    if (!can_be_looked_up(wire) || wire.section == SHN_ABS) continue;
     const Symbol candidate = symbol(entry);
-    if (!best || rank(candidate) > rank(*best)) best = candidate;
+    for (; inside != ascending.end() && *inside - value < size; ++inside) {
+      auto& found = best[static_cast<std::size_t>(inside - ascending.begin())];
+      if (!found || rank(candidate) > rank(*found)) found = candidate;
+    }
   }
   return best;
 }

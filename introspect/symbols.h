@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -56,6 +57,8 @@ class SymbolTable {
   /// symbol reaches up to the next one. Looks at every symbol of an ELF file (about 0.2 ms): for a
   /// handful of addresses, not for millions.
   std::optional<Symbol> containing(std::uint64_t address) const;
+  /// The same of many addresses, in ascending order: looks at every symbol once.
+  std::vector<std::optional<Symbol>> containing(std::span<const std::uint64_t> ascending) const;
 
   /// Symbols that can be found.
   std::size_t size() const { return size_; }

@@ -5,38 +5,49 @@
 
 #include "introspect/bit_field.h"
 #include "introspect/limits.h"
+#include "introspect/special_fields.h"
 #include "introspect/text.h"
 
 namespace guestscope {
 namespace {
 
+std::uint64_t load_number(ByteSpan own) {
+  switch (own.size()) {  // with a size that the compiler knows
+    case 1: return load_le(own.data(), 1);
+    case 2: return load_le(own.data(), 2);
+    case 4: return load_le(own.data(), 4);
+    case 8: return load_le(own.data(), 8);
+    default: return load_le(own.data(), std::min<std::size_t>(own.size(), 8));
+  }
+}
+
 // Holds what one walk shares. Every visit_… emits exactly one value, whatever it finds; members()
 // and variables() emit keys with their values.
 class ValueWalk {
  public:
-  ValueWalk(const Btf& btf, ValueVisitor& visitor, std::uint64_t steps)
-      : btf_(btf), visitor_(visitor), steps_(steps) {}
+  ValueWalk(ValuePlan& plan, ValueVisitor& visitor, std::uint64_t steps)
+      : plan_(plan), visitor_(visitor), steps_(steps) {}
 
   // `bytes` may be shorter than the type, but only when the type graph lies about sizes.
-  void value(TypeId id, ByteSpan bytes, unsigned depth) {
-    const auto type = btf_.resolve(id);
-    if (!type) return visitor_.damaged(type.error());
-    if (depth > kMaxTypeDepth) return damaged("{} is nested too deep", *type);
-    const auto size = btf_.size_of(*type);
-    if (!size && size.error().code == ErrorCode::kUnsupported) return visitor_.hex(bytes);
-    if (!size) return visitor_.damaged(size.error());
-    if (*size > bytes.size()) return damaged("{} lies outside its structure", *type);
-    const ByteSpan own = bytes.first(*size);
-    switch (btf_.kind(*type)) {
-      case BtfKind::kInt: return integer(*type, own, 0, bit_width(*type, own));
-      case BtfKind::kEnum:
-      case BtfKind::kEnum64: return enumerator(*type, own, 0, bit_width(*type, own));
-      case BtfKind::kPtr: return visitor_.pointer(GuestVirt(load_le(own.data(), own.size())));
-      case BtfKind::kFloat: return floating(own);
-      case BtfKind::kArray: return array(*type, own, depth);
-      case BtfKind::kStruct:
-      case BtfKind::kUnion: return object([&] { members(*type, own, depth); });
-      case BtfKind::kDatasec: return object([&] { variables(*type, own, depth); });
+  void value(PlannedType& type, ByteSpan bytes, unsigned depth) {
+    if (depth > kMaxTypeDepth) return damaged("{} is nested too deep", type);
+    if (type.shape == ValueShape::kSizeless) return visitor_.hex(bytes);
+    if (type.error) return visitor_.damaged(*type.error);
+    if (type.size > bytes.size()) return damaged("{} lies outside its structure", type);
+    const ByteSpan own = bytes.first(type.size);
+    switch (type.shape) {
+      case ValueShape::kUnsigned:
+      case ValueShape::kSigned:
+      case ValueShape::kBool: return integer(type, own, 0, type.bits);
+      case ValueShape::kEnum: return enumerator(type, own, 0, type.bits);
+      case ValueShape::kPointer: return visitor_.pointer(GuestVirt(load_number(own)));
+      case ValueShape::kFloat:
+        return visitor_.f64(std::bit_cast<float>(static_cast<std::uint32_t>(load_number(own))));
+      case ValueShape::kDouble: return visitor_.f64(std::bit_cast<double>(load_number(own)));
+      case ValueShape::kArray: return array(type, own, depth);
+      case ValueShape::kObject: return object([&] { members(type, own, depth); });
+      case ValueShape::kSection: return object([&] { variables(type, own, depth); });
+      case ValueShape::kSpecial: return object([&] { special(*type.special, own); });
       default: return visitor_.hex(own);
     }
   }
@@ -49,15 +60,15 @@ class ValueWalk {
     visitor_.end_object();
   }
 
-  void damaged(fmt::format_string<std::string> what, TypeId type) {
+  void damaged(fmt::format_string<std::string> what, const PlannedType& type) {
     visitor_.damaged(
-        {.code = ErrorCode::kCorrupt, .message = fmt::format(what, btf_.describe(type))});
+        {.code = ErrorCode::kCorrupt, .message = fmt::format(what, plan_.btf().describe(type.id))});
   }
 
   static constexpr const char* kTooMuch = "{} has more parts than its bytes can justify";
 
   // In place of an object's remaining members.
-  void left_out(TypeId type) {
+  void left_out(const PlannedType& type) {
     visitor_.key("(left out)");
     damaged(kTooMuch, type);
   }
@@ -68,42 +79,35 @@ class ValueWalk {
     return steps_ != 0;
   }
 
-  unsigned bit_width(TypeId type, ByteSpan own) const {
-    const unsigned declared = btf_.int_info(type).bits;
-    const auto whole = static_cast<unsigned>(std::min<std::size_t>(own.size(), 16) * 8);
-    return declared != 0 && declared < whole ? declared : whole;
-  }
-
-  void integer(TypeId type, ByteSpan own, unsigned first, unsigned bits) {
+  void integer(const PlannedType& type, ByteSpan own, unsigned first, unsigned bits) {
     if (bits == 0 || bits > 128 || own.size() > 17) return visitor_.hex(own);
-    const BtfInt info = btf_.int_info(type);
-    const Wide number = load_bits(own, first, bits);
-    if (info.is_bool) return visitor_.boolean((number.low | number.high) != 0);
+    const bool plain = first == 0 && bits == own.size() * 8 && bits <= 64;
+    const Wide number =
+        plain ? Wide{.high = 0, .low = load_number(own)} : load_bits(own, first, bits);
+    if (type.shape == ValueShape::kBool) return visitor_.boolean((number.low | number.high) != 0);
     if (bits > 64) {
-      const bool negative = info.is_signed && (number.high >> (bits - 65) & 1) != 0;
+      const bool negative = type.is_signed && (number.high >> (bits - 65) & 1) != 0;
       const auto extended = static_cast<std::uint64_t>(sign_extend(number.high, bits - 64));
-      return visitor_.u128(negative ? extended : number.high, number.low, info.is_signed);
+      return visitor_.u128(negative ? extended : number.high, number.low, type.is_signed);
     }
-    if (info.is_signed) return visitor_.s64(sign_extend(number.low, bits));
+    if (type.is_signed) return visitor_.s64(sign_extend(number.low, bits));
     visitor_.u64(number.low);
   }
 
-  void enumerator(TypeId type, ByteSpan own, unsigned first, unsigned bits) {
+  void enumerator(const PlannedType& type, ByteSpan own, unsigned first, unsigned bits) {
     if (bits == 0 || bits > 64) return visitor_.hex(own);
     std::uint64_t number = load_bits(own, first, bits).low;
-    const bool is_signed = btf_.is_signed(type);
-    if (is_signed) number = static_cast<std::uint64_t>(sign_extend(number, bits));
-    const std::string_view name = name_among(btf_.enumerators(type), number, bits);
+    if (type.is_signed) number = static_cast<std::uint64_t>(sign_extend(number, bits));
+    const std::string_view name = name_among(type.enumerators, number, bits);
     if (!name.empty()) return visitor_.enumerator(name, number);
-    if (is_signed) return visitor_.s64(static_cast<std::int64_t>(number));
+    if (type.is_signed) return visitor_.s64(static_cast<std::int64_t>(number));
     visitor_.u64(number);
   }
 
-  std::string_view name_among(const BtfList<BtfEnumerator>& list, std::uint64_t number,
+  std::string_view name_among(std::span<const BtfEnumerator> list, std::uint64_t number,
                               unsigned bits) {
     // Most enumerations count from zero: look there first, since arrays of enumerators are long.
-    if (number < list.size())
-      if (const BtfEnumerator likely = list[number]; likely.value == number) return likely.name;
+    if (number < list.size() && list[number].value == number) return list[number].name;
     std::string_view negative;
     for (const BtfEnumerator& each : list) {
       if (!spend()) return {};
@@ -116,104 +120,100 @@ class ValueWalk {
     return negative;
   }
 
-  void floating(ByteSpan own) {
-    const std::uint64_t bits = own.size() <= 8 ? load_le(own.data(), own.size()) : 0;
-    if (own.size() == 4)
-      return visitor_.f64(std::bit_cast<float>(static_cast<std::uint32_t>(bits)));
-    if (own.size() == 8) return visitor_.f64(std::bit_cast<double>(bits));
-    visitor_.hex(own);
-  }
-
-  bool is_char(TypeId type) const {
-    const BtfInt info = btf_.int_info(type);
-    return info.bits == 8 && btf_.type(type).size == 1 && !info.is_bool &&
-           (info.is_char || btf_.name_of(type) == "char");
-  }
-
-  void array(TypeId type, ByteSpan own, unsigned depth) {
-    const BtfArray info = btf_.array(type);
-    const TypeId element = btf_.resolve(info.element).value_or(0);
-    if (is_char(element) && is_text(text_in(own))) return visitor_.string(text_in(own));
+  void array(PlannedType& type, ByteSpan own, unsigned depth) {
+    if (type.is_text && is_text(text_in(own))) return visitor_.string(text_in(own));
     visitor_.begin_array();
     // Elements without size would cost nothing in memory, however many the type claims.
-    const std::size_t size = info.count == 0 || own.empty() ? 0 : own.size() / info.count;
+    const std::size_t size = type.count == 0 || own.empty() ? 0 : own.size() / type.count;
+    if (size != 0 && type.element == nullptr)
+      type.element = &plan_.type(plan_.btf().array(type.id).element);
     for (std::size_t at = 0; size != 0 && at < own.size(); at += size) {
       if (!spend()) {
         damaged(kTooMuch, type);
         break;
       }
-      value(element, own.subspan(at, size), depth + 1);
+      value(*type.element, own.subspan(at, size), depth + 1);
     }
     visitor_.end_array();
   }
 
-  void members(TypeId type, ByteSpan own, unsigned depth) {
-    for (const BtfMember& member : btf_.members(type)) {
+  void members(PlannedType& type, ByteSpan own, unsigned depth) {
+    using State = PlannedMember::State;
+    for (std::size_t i = 0; i < type.members.size(); ++i) {
       if (!spend()) return left_out(type);
-      const auto place = btf_.place(member);
-      const bool has_size = place.has_value();
-      const bool inside =
-          has_size && place->offset <= own.size() && place->size <= own.size() - place->offset;
-      if (member.name.empty()) {
-        if (inside) anonymous(*place, own, depth);
-        continue;
-      }
-      visitor_.key(member.name);
-      if (!has_size) {
-        visitor_.damaged(place.error());
-      } else if (!inside) {
-        damaged("{} has a member outside of it", type);
-      } else {
-        member_value(*place, own.subspan(place->offset, place->size), depth);
+      const PlannedMember& member = plan_.member(type, i);
+      if (member.state == State::kPlain) {
+        visitor_.key(member.name);
+        member_value(member, own.subspan(member.offset, member.size), depth);
+      } else if (member.state == State::kAnonymous) {
+        if (depth < kMaxTypeDepth)
+          members(*member.type, own.subspan(member.offset, member.size), depth + 1);
+      } else if (member.state != State::kPadding) {
+        visitor_.key(member.name);
+        if (member.state == State::kOutside)
+          damaged("{} has a member outside of it", type);
+        else
+          visitor_.damaged(plan_.btf().place(plan_.btf().members(type.id)[i]).error());
       }
     }
   }
 
-  void member_value(const MemberPlace& place, ByteSpan own, unsigned depth) {
-    if (place.bit_size == 0) return value(place.type, own, depth + 1);
-    if (btf_.kind(place.type) == BtfKind::kInt)
-      return integer(place.type, own, place.bit_offset, place.bit_size);
-    enumerator(place.type, own, place.bit_offset, place.bit_size);
+  void member_value(const PlannedMember& member, ByteSpan own, unsigned depth) {
+    PlannedType& type = *member.type;
+    if (member.bit_size == 0) return value(type, own, depth + 1);
+    if (plan_.btf().kind(type.id) == BtfKind::kInt)
+      return integer(type, own, member.bit_offset, member.bit_size);
+    enumerator(type, own, member.bit_offset, member.bit_size);
   }
 
-  // C names the members of an anonymous structure as if they were the parent's. Anything else
-  // without a name is padding.
-  void anonymous(const MemberPlace& place, ByteSpan own, unsigned depth) {
-    const BtfKind kind = btf_.kind(place.type);
-    if ((kind != BtfKind::kStruct && kind != BtfKind::kUnion) || depth >= kMaxTypeDepth) return;
-    members(place.type, own.subspan(place.offset, place.size), depth + 1);
-  }
-
-  void variables(TypeId type, ByteSpan own, unsigned depth) {
-    for (const BtfVariable& variable : btf_.variables(type)) {
+  void variables(PlannedType& type, ByteSpan own, unsigned depth) {
+    for (std::size_t i = 0; i < type.members.size(); ++i) {
       if (!spend()) return left_out(type);
-      visitor_.key(btf_.name_of(variable.type));
-      if (variable.offset > own.size() || variable.size > own.size() - variable.offset)
+      const PlannedMember& variable = plan_.member(type, i);
+      visitor_.key(variable.name);
+      if (variable.state == PlannedMember::State::kOutside)
         damaged("{} has a variable outside of it", type);
       else
-        value(variable.type, own.subspan(variable.offset, variable.size), depth + 1);
+        value(*variable.type, own.subspan(variable.offset, variable.size), depth + 1);
     }
   }
 
-  const Btf& btf_;
+  void special(const SpecialField& field, ByteSpan own) {
+    for (const SpecialMember& member : field.members) {
+      const std::uint64_t number =
+          load_number(own.subspan(member.offset, member.size)) & member.mask;
+      visitor_.key(member.name);
+      switch (member.how) {
+        case SpecialMember::How::kPointer: visitor_.pointer(GuestVirt(number)); break;
+        case SpecialMember::How::kNumber: visitor_.u64(number); break;
+        case SpecialMember::How::kIsSet: visitor_.boolean(number != 0); break;
+      }
+    }
+  }
+
+  ValuePlan& plan_;
   ValueVisitor& visitor_;
   std::uint64_t steps_;
 };
 
 }  // namespace
 
-Result<void> visit_value(const Btf& btf, TypeId type, ByteSpan bytes, ValueVisitor& visitor) {
-  GS_ASSIGN(const TypeId behind, btf.resolve(type));
-  const auto size = btf.size_of(behind);
+Result<void> visit_value(ValuePlan& plan, TypeId type, ByteSpan bytes, ValueVisitor& visitor) {
+  PlannedType& planned = plan.type(type);
   // What has no size (void, a forward declaration) is shown as it lies there, by ValueWalk.
-  if (!size && size.error().code != ErrorCode::kUnsupported) return std::unexpected(size.error());
-  if (size && *size > bytes.size())
-    return fail(ErrorCode::kCorrupt, "{} needs {} bytes and has {}", btf.describe(behind), *size,
-                bytes.size());
-  const std::uint64_t used = size ? *size : 0;
-  ValueWalk walk(btf, visitor, kValueStepsBase + kValueStepsPerByte * used);
-  walk.value(behind, bytes, 0);
+  if (planned.error && planned.shape == ValueShape::kDamaged)
+    return std::unexpected(*planned.error);
+  if (planned.size > bytes.size())
+    return fail(ErrorCode::kCorrupt, "{} needs {} bytes and has {}",
+                plan.btf().describe(planned.id), planned.size, bytes.size());
+  ValueWalk walk(plan, visitor, kValueStepsBase + kValueStepsPerByte * planned.size);
+  walk.value(planned, bytes, 0);
   return {};
+}
+
+Result<void> visit_value(const Btf& btf, TypeId type, ByteSpan bytes, ValueVisitor& visitor) {
+  ValuePlan plan(btf);
+  return visit_value(plan, type, bytes, visitor);
 }
 
 }  // namespace guestscope

@@ -3,7 +3,8 @@
 //
 // Structures and unions are objects, members of anonymous ones are flattened into their parent;
 // arrays are arrays; char arrays are strings when they are text; enumerators go by name; a DATASEC
-// is an object of its variables; everything else is a number, a boolean or a pointer.
+// is an object of its variables; everything else is a number, a boolean or a pointer. Structures
+// that are the kernel's (struct bpf_spin_lock, …) are shown as what they are: special_fields.h.
 //
 // An error means that nothing was visited. Otherwise exactly one complete, well-nested value was:
 // what is damaged inside it is reported in its place through damaged(), and the walk goes on. The
@@ -18,6 +19,7 @@
 #include "arch/bytes.h"
 #include "arch/result.h"
 #include "introspect/btf.h"
+#include "introspect/value_plan.h"
 
 namespace guestscope {
 
@@ -52,8 +54,10 @@ class ValueVisitor {
   virtual void damaged(const Error& /*error*/) { null(); }
 };
 
-/// kCorrupt: `bytes` are fewer than the type needs, or the type makes no sense; kNotFound: no such
-/// type.
+/// For many values: what is known of their types is kept in the plan. kCorrupt: `bytes` are fewer
+/// than the type needs, or the type makes no sense; kNotFound: no such type.
+Result<void> visit_value(ValuePlan& plan, TypeId type, ByteSpan bytes, ValueVisitor& visitor);
+/// For one.
 Result<void> visit_value(const Btf& btf, TypeId type, ByteSpan bytes, ValueVisitor& visitor);
 
 }  // namespace guestscope

@@ -71,7 +71,8 @@ Result<std::size_t> read_all_contents(GuestKernel& kernel, PhysMemory& memory) {
   std::size_t entries = 0;
   std::size_t budget = kMaxContentBytes;
   for (const MapInfo& map : list.maps)
-    if (const auto contents = kernel.map_contents(memory, map, budget)) entries += contents->size();
+    if (const auto contents = kernel.map_contents(memory, map, {}, budget))
+      entries += contents->size();
   return entries;
 }
 
@@ -105,6 +106,12 @@ Json run(const std::string& stub, const std::string& vmlinux, int snapshots) {
   kinds["/progs"] =
       measure(session, "progs", snapshots,
               [](GuestKernel& kernel, PhysMemory& memory) { return kernel.progs(memory); });
+  kinds["/links"] =
+      measure(session, "links", snapshots,
+              [](GuestKernel& kernel, PhysMemory& memory) { return kernel.links(memory); });
+  kinds["/btf"] = measure(session, "btf", snapshots, [](GuestKernel& kernel, PhysMemory& memory) {
+    return kernel.btf_objects(memory);
+  });
   kinds["/maps?contents"] =
       measure(session, "contents", std::max(1, snapshots / 20), read_all_contents);
   return {{"start_up", start_up}, {"snapshots", kinds}};

@@ -12,6 +12,7 @@ std::span<const Target> all_targets() {
       {"kallsyms", run_kallsyms, kallsyms_seeds, 5000},
       {"kernel_file", run_kernel_file, kernel_file_seeds, 2000},
       {"request", run_request, request_seeds, 5000},
+      {"key", run_key, key_seeds, 5000},
   };
   return kTargets;
 }

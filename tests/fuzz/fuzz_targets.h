@@ -42,6 +42,8 @@ void run_kernel_file(ByteSpan input);
 std::vector<Bytes> kernel_file_seeds();
 void run_request(ByteSpan input);
 std::vector<Bytes> request_seeds();
+void run_key(ByteSpan input);
+std::vector<Bytes> key_seeds();
 
 inline std::string_view as_text(ByteSpan bytes) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};

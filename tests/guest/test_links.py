@@ -96,6 +96,15 @@ class Code(LiveTest):
     def test_machine_code_is_the_kernels(self):
         self.compare("jited")
 
+    def test_machine_code_is_as_long_as_bpftool_says(self):
+        # Debian's bpftool dumps it only with a disassembler, which the guest has not: "No libbfd support".
+        for prog in shared.guest.json("bpftool -j prog show"):
+            with self.subTest(prog=prog["id"]):
+                ours = shared.daemon.request(f"/progs/{prog['id']}/jited")
+                self.assertEqual((ours.status, len(ours.body)), (200, prog["bytes_jited"]))
+                functions = shared.daemon.get(f"/progs/{prog['id']}")["subprograms"]
+                self.assertEqual(sum(function["jited_len"] for function in functions), len(ours.body))
+
     def test_instructions_are_bpftools(self):
         for name in FOR_BPFTOOL:
             with self.subTest(name):

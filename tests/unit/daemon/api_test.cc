@@ -133,6 +133,60 @@ TEST_CASE_FIXTURE(Served, "one map is found by its id or a name that only it has
   CHECK(problem("/maps/18446744073709551619", 404) == "not_found");
 }
 
+TEST_CASE_FIXTURE(Served, "a limit cuts a map, and the cursor goes on behind it") {
+  const Json first = get("/maps/3?limit=1");
+  CHECK(first["entries"].size() == 1);
+  CHECK(first["truncated"] == true);
+  CHECK(first["snapshot"]["consistent"] == true);
+  const Json second = get("/maps/3?limit=1&cursor=" + first["next"].get<std::string>());
+  CHECK(dump_json(second["entries"]) == R"([{"key":1,"value":"0b000000"}])");
+  CHECK_FALSE(second.contains("truncated"));
+  CHECK_FALSE(second.contains("next"));
+  CHECK_FALSE(get("/maps/3?limit=2").contains("next"));
+  CHECK(get("/maps/3?cursor=" + first["next"].get<std::string>())["entries"].size() == 1);
+  CHECK(problem("/maps/7?cursor=" + first["next"].get<std::string>(), 400) == "invalid_request");
+  for (const char* bad : {"limit=0", "limit=-1", "limit=x", "limit=", "cursor=", "cursor=1",
+                          "cursor=3-1", "cursor=3-1-", "cursor=3-1-0-", "limit=99999999999"})
+    CHECK(problem("/maps/3?" + std::string(bad), 400) == "invalid_request");
+}
+
+TEST_CASE_FIXTURE(Served, "one entry is found by its key") {
+  CHECK(dump_json(get("/maps/3?key=1")["entries"]) == R"([{"key":1,"value":"0b000000"}])");
+  CHECK(dump_json(get("/maps/3?key_hex=01000000")["entries"]) ==
+        R"([{"key":1,"value":"0b000000"}])");
+  CHECK(problem("/maps/3?key=2", 404) == "not_found");
+  CHECK(problem("/maps/3?key=nonsense", 400) == "invalid_request");
+  CHECK(problem("/maps/3?key_hex=01", 400) == "invalid_request");
+  CHECK(problem("/maps/3?key=1&key_hex=01000000", 400) == "invalid_request");
+  CHECK(problem("/maps/3?key=1&limit=1", 400) == "invalid_request");
+  CHECK(problem("/maps/3?cpu=0", 400) == "invalid_request");  // no per-CPU map
+}
+
+TEST_CASE_FIXTURE(Served, "a map of several parts is one answer, with its snapshot at the end") {
+  change([](Model&, MiniGuest& moved) {
+    mini::bpf_array array{};
+    array.map.map_type = 2;
+    array.map.id = 5;
+    array.map.key_size = 4;
+    array.map.value_size = 4096;
+    array.map.max_entries = kMapPartBytes / 4096 + 3;
+    array.map.refcnt.counter = 1;
+    array.elem_size = 4096;
+    moved.put_idr("map_idr", {{5, moved.put(array)}});
+  });
+  const Answer answer = api.answer("/maps/5");
+  const Json map = Json::parse(LiveGuest::body(answer));
+  REQUIRE(map["entries"].size() == kMapPartBytes / 4096 + 3);
+  CHECK(map["entries"].back()["key"] == kMapPartBytes / 4096 + 2);
+  CHECK(map["snapshot"]["consistent"] == false);
+  CHECK(std::next(map.begin(), static_cast<std::ptrdiff_t>(map.size()) - 1).key() == "snapshot");
+  CHECK_FALSE(map.contains("truncated"));
+  CHECK_FALSE(map.contains("problems"));
+  const Json list = get("/maps?contents");
+  CHECK(list["maps"][0]["entries"].size() == kMapPartBytes / 4096 + 3);
+  CHECK(list["snapshot"]["consistent"] == false);
+}
+
 TEST_CASE_FIXTURE(Served, "a map that could not be read is a problem, and may be the one meant") {
   change([](Model&, MiniGuest& moved) {
     moved.put_idr("map_idr", {{3, put_map(moved, "counters", 10)}, {12, 0xffffc12300000000}});

@@ -44,9 +44,16 @@ class Filled {
   ContentsBuilder builder_;
 };
 
-std::string written(const MapContents& contents, bool raw = false) {
+bool write_all(const MapContents& contents, const EntryOptions& options, const Problems& further,
+               const WriteBody& write) {
+  EntriesWriter writer(options, further, write);
+  return writer.part(contents) && writer.end();
+}
+
+std::string written(const MapContents& contents, const EntryOptions& options = {},
+                    const Problems& further = {}) {
   std::string text;
-  CHECK(write_entries(contents, raw, {}, [&](std::string_view piece) {
+  CHECK(write_all(contents, options, further, [&](std::string_view piece) {
     text += piece;
     return true;
   }));
@@ -67,7 +74,7 @@ TEST_CASE("keys of an indexed map are numbers, values without types hex") {
   const MapContents contents = filled.finish();
   CHECK(written(contents) ==
         R"("entries":[{"key":0,"value":"01000000"},{"key":1,"value":"04030201"}])");
-  CHECK(written(contents, true) ==
+  CHECK(written(contents, {.raw = true}) ==
         R"("entries":[{"key":0,"key_hex":"00000000","value":"01000000","value_hex":"01000000"},)"
         R"({"key":1,"key_hex":"01000000","value":"04030201","value_hex":"04030201"}])");
 }
@@ -81,7 +88,7 @@ TEST_CASE("keys of a hash map are bytes, or what their type says, and raw adds t
   const TypeId u32 = types.integer("u32", 4, 32);
   with_types(contents, u32, u32, types);
   CHECK(written(contents) == R"("entries":[{"key":7,"value":9}])");
-  CHECK(written(contents, true) ==
+  CHECK(written(contents, {.raw = true}) ==
         R"("entries":[{"key":7,"key_hex":"07000000","value":9,"value_hex":"09000000"}])");
   contents.key_type = 0;
   CHECK(written(contents) == R"("entries":[{"key":"07000000","value":9}])");
@@ -104,7 +111,7 @@ TEST_CASE("what could not be read is null, in hex too, and its neighbours are th
                                         .path = {},
                                         .address = 0xffff888000001000});
   CHECK(
-      written(filled.finish(), true) ==
+      written(filled.finish(), {.raw = true}) ==
       R"("entries":[{"key":"01000000","key_hex":"01000000","values":[)"
       R"({"cpu":0,"value":"0a000000","value_hex":"0a000000"},{"cpu":1,"value":null,"value_hex":null}]}],)"
       R"("problems":[{"at":"entries[0]","address":"0xffff888000001000","error":"no page"}])");
@@ -137,13 +144,65 @@ TEST_CASE("the problems of the list come before those of the contents") {
   filled->problems().add("entries[0]", {.code = ErrorCode::kCorrupt, .message = "second"});
   Problems further;
   further.add("maps with id 2", {.code = ErrorCode::kCorrupt, .message = "first"});
+  CHECK(written(filled.finish(), {}, further) ==
+        R"("entries":[],"problems":[{"at":"maps with id 2","error":"first"},)"
+        R"({"at":"entries[0]","error":"second"}])");
+}
+
+TEST_CASE("parts are one list of entries, and problems say where in the whole they are") {
   std::string text;
-  CHECK(write_entries(filled.finish(), false, further, [&](std::string_view piece) {
+  const WriteBody write = [&](std::string_view piece) {
     text += piece;
     return true;
-  }));
-  CHECK(text == R"("entries":[],"problems":[{"at":"maps with id 2","error":"first"},)"
-                R"({"at":"entries[0]","error":"second"}])");
+  };
+  EntriesWriter writer({}, {}, write);
+  for (const std::uint32_t first : {0U, 2U}) {
+    Filled filled;
+    filled.record(first, {first * 10});
+    filled.record(first + 1, {first * 10 + 10});
+    MapContents contents = filled.finish();
+    if (first == 2) with_types(contents, 99, 0, BtfBuilder());
+    CHECK(writer.part(contents));
+  }
+  CHECK(writer.end());
+  const Json json = Json::parse("{" + text + "}");
+  CHECK(json["entries"].size() == 4);
+  CHECK(json["problems"][0]["at"] == "entries[2].key");
+}
+
+TEST_CASE("one CPU's values are told when only they are wanted") {
+  Filled filled({0, 1, 3});
+  filled.record(1, {10, 11, 13});
+  CHECK(written(filled.finish(), {.cpu = 3}) ==
+        R"("entries":[{"key":"01000000","values":[{"cpu":3,"value":"0d000000"}]}])");
+}
+
+TEST_CASE("facts stand beside values or instead of them, and those of the map before its entries") {
+  Filled filled;
+  filled.record(1, {2});
+  filled->set_facts(0, {{.name = "owner", .value = Facts{{"pid", 7}, {"comm", "a\"b"}}}});
+  filled->add_map_fact("bits_set", 3);
+  CHECK(written(filled.finish()) ==
+        R"("bits_set":3,"entries":[{"key":"01000000","value":"02000000",)"
+        R"("owner":{"pid":7,"comm":"a\"b"}}])");
+  Filled facts_only;
+  facts_only->set_keys(KeyForm::kNumber);
+  facts_only.record(5, {9});
+  facts_only->show_facts_only();
+  facts_only->set_facts(
+      0, {{.name = "prog_id", .value = 9U},
+          {.name = "at", .value = GuestVirt(0xffff888000000000)},
+          {.name = "list", .value = FactList{FactValue(true), FactValue(), FactValue("x")}}});
+  CHECK(written(facts_only.finish(), {.raw = true}) ==
+        R"("entries":[{"key":5,"key_hex":"05000000","value_hex":"09000000","prog_id":9,)"
+        R"("at":"0xffff888000000000","list":[true,null,"x"]}])");
+}
+
+TEST_CASE("entries without keys or values have none") {
+  Filled filled;
+  filled->set_keys(KeyForm::kNone);
+  filled.record(0, {4});
+  CHECK(written(filled.finish()) == R"("entries":[{"value":"04000000"}])");
 }
 
 TEST_CASE("problems are counted when they are too many to list") {
@@ -164,7 +223,7 @@ TEST_CASE("a large map is written in pieces, and no more of them once the reader
   std::vector<std::string> pieces;
   const auto write_until = [&](std::size_t last) {
     pieces.clear();
-    return write_entries(contents, false, {}, [&](std::string_view piece) {
+    return write_all(contents, {}, {}, [&](std::string_view piece) {
       pieces.emplace_back(piece);
       return pieces.size() < last;
     });

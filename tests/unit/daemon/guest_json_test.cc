@@ -1,4 +1,5 @@
 #include "daemon/guest_json.h"
+#include "daemon/progs_json.h"
 
 #include <doctest/doctest.h>
 

@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include "introspect/jhash.h"
 #include "tests/support/mini_guest.h"
 
 namespace guestscope {
@@ -10,23 +11,28 @@ using test::refresh;
 
 constexpr std::size_t kKeyOffset = sizeof(mini::htab_elem);
 constexpr std::size_t kNextOffset = 0;
+constexpr std::size_t kSlotBytes = kKeyOffset + 16;
+constexpr std::uint32_t kSeed = 0x5eed;
 
 /// A hash table with keys of 4 and values of 8 bytes, built bucket by bucket.
 struct HashGuest {
-  explicit HashGuest(std::uint32_t type = 1, std::uint32_t bucket_count = 4)
-      : guest(MiniGuest::booted(test::load_model())), kernel(guest.model, nullptr) {
+  explicit HashGuest(std::uint32_t type = 1, std::uint32_t buckets_wanted = 4)
+      : guest(MiniGuest::booted(test::load_model())),
+        kernel(guest.model, nullptr),
+        bucket_count(buckets_wanted) {
     refresh(kernel, guest);
     buckets = guest.allocate(bucket_count * sizeof(mini::bucket));
     for (std::uint32_t i = 0; i < bucket_count; ++i) guest.write_u64(bucket(i), end_of(i));
-    mini::bpf_htab table{};
-    table.map.map_type = type;
-    table.map.key_size = 4;
-    table.map.value_size = 8;
-    table.map.max_entries = 16;
-    table.map.refcnt.counter = 1;
-    table.buckets = buckets;
-    table.n_buckets = bucket_count;
-    map = guest.put(table);
+    header.map.map_type = type;
+    header.map.key_size = 4;
+    header.map.value_size = 8;
+    header.map.max_entries = 16;
+    header.map.refcnt.counter = 1;
+    header.map.id = 1;
+    header.buckets = buckets;
+    header.n_buckets = bucket_count;
+    header.hashrnd = kSeed;
+    map = guest.put(header);
     guest.put_idr("map_idr", {{1, map}});
   }
 
@@ -35,7 +41,8 @@ struct HashGuest {
 
   /// An element that is in no chain yet.
   std::uint64_t element(std::uint32_t key, std::uint64_t value) {
-    const std::uint64_t at = guest.allocate(kKeyOffset + 16);
+    const std::uint64_t at = slots == 0 ? guest.allocate(kSlotBytes) : free_slot;
+    if (slots != 0) free_slot += kSlotBytes;
     guest.write_object(at + kKeyOffset, key);
     guest.write_u64(at + kKeyOffset + 8, value);
     return at;
@@ -44,6 +51,7 @@ struct HashGuest {
     std::uint64_t link = bucket(index);
     for (const std::uint64_t at : elements) {
       guest.write_u64(link, at);
+      guest.write_object(at + offsetof(mini::htab_elem, hash), static_cast<std::uint32_t>(index));
       link = at + kNextOffset;
     }
     guest.write_u64(link, end);
@@ -52,11 +60,55 @@ struct HashGuest {
     chain(index, elements, end_of(index));
   }
 
-  MapContents read() {
+  /// Adds the element to the bucket that its key belongs to, in front of the others there.
+  std::uint64_t insert(std::uint32_t key, std::uint64_t value) {
+    return insert(element(key, value));
+  }
+  std::uint64_t insert(std::uint64_t at) {
+    const std::uint32_t hash = jhash(bytes(at + kKeyOffset, 4), kSeed);
+    const std::uint64_t head = bucket(hash & (bucket_count - 1));
+    guest.write_object(at + offsetof(mini::htab_elem, hash), hash);
+    guest.write(at + kNextOffset, bytes(head, 8));
+    guest.write_u64(head, at);
+    return at;
+  }
+  Bytes bytes(std::uint64_t virt, std::size_t size) {
+    Bytes read(size);
+    std::vector<PhysRead> reads = {
+        {.address = GuestPhys(virt - guest.where.page_offset), .into = read}};
+    guest.memory.read(reads);
+    return read;
+  }
+
+  /// Gives the table an array of all its elements; element() then takes them from there.
+  void preallocate(std::uint32_t count) {
+    slots = guest.allocate(count * kSlotBytes);
+    free_slot = slots;
+    mini::bpf_htab table = header;
+    table.map.max_entries = count;
+    table.elems = slots;
+    table.elem_size = kSlotBytes;
+    guest.write_object(map, table);
+  }
+
+  Result<MapContents> look_up(std::uint32_t key) {
     const auto maps = kernel.maps(guest.memory);
     REQUIRE(maps.has_value());
     exchanges = guest.memory.exchanges;
-    auto contents = kernel.map_contents(guest.memory, maps->maps.at(0), {}, budget);
+    const auto make_key = [&](const MapContents&) -> Result<Bytes> {
+      const auto raw = std::as_bytes(std::span(&key, 1));
+      return Bytes(raw.begin(), raw.end());
+    };
+    auto found = kernel.map_entry(guest.memory, maps->maps.at(0), make_key);
+    exchanges = guest.memory.exchanges - exchanges;
+    return found;
+  }
+
+  MapContents read(const MapPart& part = {}) {
+    const auto maps = kernel.maps(guest.memory);
+    REQUIRE(maps.has_value());
+    exchanges = guest.memory.exchanges;
+    auto contents = kernel.map_contents(guest.memory, maps->maps.at(0), part, budget);
     exchanges = guest.memory.exchanges - exchanges;
     if (!contents) FAIL(contents.error().to_string());
     return *std::move(contents);
@@ -70,7 +122,11 @@ struct HashGuest {
 
   MiniGuest guest;
   GuestKernel kernel;
+  std::uint32_t bucket_count;
+  mini::bpf_htab header{};
   std::uint64_t buckets = 0;
+  std::uint64_t slots = 0;
+  std::uint64_t free_slot = 0;
   std::uint64_t map = 0;
   std::size_t exchanges = 0;
   std::size_t budget = kMaxContentBytes;
@@ -176,6 +232,123 @@ TEST_CASE("a null in a chain and an absurd number of buckets are damage, not an 
   CHECK(
       hash.kernel.map_contents(hash.guest.memory, maps->maps.at(0), {}, hash.budget).error().code ==
       ErrorCode::kCorrupt);
+}
+
+TEST_CASE("the hash function is the published one") {
+  const std::string_view text = "Four score and seven years ago";
+  const auto bytes = std::as_bytes(std::span(text));
+  CHECK(jhash(bytes, 0) == 0x17770551);
+  CHECK(jhash(bytes, 1) == 0xcd628161);
+  CHECK(jhash({}, 0) == 0xdeadbeef);
+}
+
+TEST_CASE("an array of all elements is read as a whole, and free elements are left out") {
+  HashGuest hash(1, 64);
+  hash.preallocate(100);
+  Keys expected;
+  for (std::uint32_t key = 0; key < 90; ++key) {
+    const std::uint64_t at = hash.element(key, key * 3);
+    if (key % 9 == 0) continue;  // never inserted: free
+    hash.insert(at);
+    expected.push_back(key);
+  }
+  hash.slots = 0;
+  hash.insert(1000, 3000);  // one that lies elsewhere
+  expected.push_back(1000);
+  const MapContents contents = hash.read();
+  Keys found = HashGuest::keys(contents);
+  std::ranges::sort(found);
+  CHECK(found == expected);
+  for (std::size_t i = 0; i < contents.size(); ++i)
+    CHECK(load_le(contents.value(i)->data(), 8) == 3 * load_le(contents.key(i).data(), 4));
+  CHECK(contents.problems.empty());
+  CHECK(hash.exchanges == 4);  // table, elements, buckets, the one elsewhere
+}
+
+TEST_CASE("reading the array and following the chains list the same in the same order") {
+  HashGuest hash(1, 64);
+  hash.preallocate(200);
+  for (std::uint32_t key = 0; key < 150; ++key) hash.insert(key, key);
+  const Keys at_once = HashGuest::keys(hash.read());
+  CHECK(at_once.size() == 150);
+  CHECK(HashGuest::keys(hash.read({.from = {}, .limit = 1000})) == at_once);
+}
+
+TEST_CASE("an array of elements that is almost empty is not read") {
+  HashGuest hash(1, 4096);
+  hash.preallocate(4096);
+  hash.insert(7, 70);
+  const std::size_t before = hash.guest.memory.bytes_read;
+  CHECK(HashGuest::keys(hash.read()) == Keys{7});
+  CHECK(hash.guest.memory.bytes_read - before < 4096 * (sizeof(mini::bucket) + 8));
+}
+
+TEST_CASE("parts of a table put together are the whole, whatever the limit") {
+  HashGuest hash(1, 32);
+  for (std::uint32_t key = 0; key < 100; ++key) hash.insert(key, key);
+  const Keys whole = HashGuest::keys(hash.read());
+  REQUIRE(whole.size() == 100);
+  for (const std::uint64_t limit : {1U, 2U, 7U, 50U, 99U, 100U, 101U}) {
+    CAPTURE(limit);
+    Keys together;
+    MapPart part{.from = {}, .limit = limit};
+    for (std::size_t parts = 0; parts < 101; ++parts) {
+      const MapContents contents = hash.read(part);
+      CHECK(contents.size() <= limit);
+      for (const std::uint64_t key : HashGuest::keys(contents)) together.push_back(key);
+      if (!contents.next) break;
+      part.from = *contents.next;
+    }
+    CHECK(together == whole);
+  }
+}
+
+TEST_CASE("a part goes on in the middle of a bucket when the element before is gone, too") {
+  HashGuest hash;
+  const auto first = hash.element(1, 1), second = hash.element(2, 2), third = hash.element(3, 3);
+  hash.chain(2, {first, second, third});
+  const MapContents part = hash.read({.from = {}, .limit = 1});
+  CHECK(HashGuest::keys(part) == Keys{1});
+  REQUIRE(part.next);
+  CHECK(HashGuest::keys(hash.read({.from = *part.next})) == Keys{2, 3});
+  hash.chain(2, {second, third});
+  CHECK(HashGuest::keys(hash.read({.from = *part.next})) == Keys{2, 3});
+}
+
+TEST_CASE("a key is looked up in its bucket only") {
+  HashGuest hash(1, 1024);
+  for (std::uint32_t key = 0; key < 1000; ++key) hash.insert(key, key + 5);
+  for (const std::uint32_t key : {0U, 1U, 500U, 999U}) {
+    const auto found = hash.look_up(key);
+    REQUIRE(found);
+    CHECK(HashGuest::keys(*found) == Keys{key});
+    CHECK(load_le(found->value(0)->data(), 8) == key + 5);
+    CHECK(hash.exchanges < 10);
+  }
+  const auto missing = hash.look_up(1001);
+  REQUIRE(missing);
+  CHECK(missing->size() == 0);
+  CHECK(hash.exchanges < 10);
+}
+
+TEST_CASE("a kernel that hashes otherwise costs a walk, and no entry") {
+  HashGuest hash(1, 64);
+  hash.chain(9, {hash.element(4, 40)});
+  hash.chain(10, {hash.element(5, 50)});
+  const auto found = hash.look_up(5);
+  REQUIRE(found);
+  CHECK(HashGuest::keys(*found) == Keys{5});
+  CHECK(hash.look_up(6)->size() == 0);
+}
+
+TEST_CASE("an element whose hash is of another bucket is not taken for one of this") {
+  HashGuest hash;
+  const std::uint64_t stray = hash.element(1, 1);
+  hash.chain(1, {stray});
+  hash.guest.write_object(stray + offsetof(mini::htab_elem, hash), std::uint32_t{2});
+  const MapContents contents = hash.read();
+  CHECK(contents.size() == 0);
+  CHECK(contents.problems.list().size() == 1);
 }
 
 }  // namespace

@@ -127,6 +127,164 @@ TEST_CASE_FIXTURE(ProgGuest, "damage in one program leaves the others whole") {
   CHECK(list.problems.list().size() == 4);
 }
 
+TEST_CASE_FIXTURE(ProgGuest, "a name beyond 15 characters is that of the machine code") {
+  mini::bpf_prog_aux details = aux("a_program_whose");
+  std::string_view("bpf_prog_a0a1a2a3a4a5a6a7_a_program_whose_name_is_long")
+      .copy(details.ksym.name, sizeof details.ksym.name);
+  guest.put_idr("prog_idr", {{1, guest.put(prog(details))}});
+  const ProgInfo info = read().progs.at(0);
+  CHECK(info.name == "a_program_whose_name_is_long");
+  REQUIRE(info.functions.size() == 1);
+  CHECK(info.functions[0].name == "a_program_whose_name_is_long");
+}
+
+TEST_CASE_FIXTURE(ProgGuest, "a symbol that fills its place or is another's names no program") {
+  mini::bpf_prog_aux full = aux("a_program_whose");
+  std::string("bpf_prog_a0a1a2a3a4a5a6a7_a_program_whose" + std::string(100, 'x'))
+      .copy(full.ksym.name, sizeof full.ksym.name - 1);
+  mini::bpf_prog_aux other = aux("a_program_whose");
+  std::string_view("bpf_prog_a0a1a2a3a4a5a6a7_another").copy(other.ksym.name, 100);
+  guest.put_idr("prog_idr", {{1, guest.put(prog(full))}, {2, guest.put(prog(other))}});
+  for (const ProgInfo& info : read().progs) CHECK(info.name == "a_program_whose");
+}
+
+TEST_CASE_FIXTURE(ProgGuest, "what a program is attached to is named by its own details") {
+  mini::btf types{};
+  types.id = 1;
+  const char name[] = "do_nanosleep";
+  mini::bpf_prog_aux details = aux("on_sleep");
+  details.attach_btf_id = 61'513;
+  details.attach_btf = guest.put(types);
+  details.attach_func_name = guest.put(name);
+  mini::bpf_prog_aux dangling = details;
+  dangling.attach_btf = 0;  // kernels that have the field hold nothing then
+  guest.put_idr("prog_idr", {{1, guest.put(prog(details))}, {2, guest.put(prog(dangling))}});
+  const ProgList list = read();
+  CHECK(list.progs[0].attach.target_name == "do_nanosleep");
+  CHECK(list.progs[0].attach.target_btf_id == 61'513);
+  CHECK(list.progs[0].attach.target_obj_id == 1);
+  CHECK(list.progs[1].attach.target_name.empty());
+}
+
+struct CodeGuest : ProgGuest {
+  /// A program of these instructions, 8 bytes each.
+  ProgInfo with_code(mini::bpf_prog made, std::span<const std::uint64_t> insns) {
+    made.len = static_cast<std::uint32_t>(insns.size());
+    const std::uint64_t at = guest.allocate(sizeof made + insns.size_bytes());
+    guest.write_object(at, made);
+    guest.write(at + offsetof(mini::bpf_prog, insns_start), std::as_bytes(insns));
+    guest.put_idr("prog_idr", {{1, at}});
+    return read().progs.at(0);
+  }
+};
+
+TEST_CASE_FIXTURE(CodeGuest,
+                  "instructions name maps by their ids and calls as programs make them") {
+  mini::bpf_map_ops ops{};
+  ops.map_direct_value_meta = 1;
+  mini::bpf_array array{};
+  array.map.ops = guest.put(ops);
+  array.map.map_type = 2;
+  array.map.max_entries = 1;
+  array.map.id = 0x21;
+  array.elem_size = 16;
+  const std::uint64_t map = guest.put(array);
+  const std::uint64_t value = map + offsetof(mini::bpf_array, value_start);
+  const std::uint64_t used[] = {map};
+  mini::bpf_prog_aux details = aux("coded");
+  details.used_map_cnt = 1;
+  details.used_maps = guest.put(used);
+  const auto low = [](std::uint64_t address) { return address << 32; };
+  const auto high = [](std::uint64_t address) { return address >> 32 << 32; };
+  const std::uint64_t insns[] = {0x118 | low(map),
+                                 high(map),
+                                 0x218 | low(value + 8),
+                                 high(value + 8),
+                                 0x318 | low(value + 16),
+                                 high(value + 16),
+                                 0xf5 | low(0xbad),
+                                 0xe5 | low(4),
+                                 0x7139,
+                                 0x71b9,
+                                 0x71bb,
+                                 0x7179,
+                                 0x95,
+                                 0x18};
+  const std::uint64_t shown[] = {0x1118 | low(0x21),
+                                 low(0),
+                                 0x2218 | low(0x21),
+                                 low(8),
+                                 0x318 | low(value + 16),
+                                 high(value + 16),
+                                 0x85 | low(12),
+                                 0x85 | low(4),
+                                 0x7179,
+                                 0x7179,
+                                 0x717b,
+                                 0x7179,
+                                 0x95,
+                                 0x18};
+  const ProgInfo info = with_code(prog(details), insns);
+  const auto code = kernel.prog_code(guest.memory, info, ProgCode::kXlated);
+  REQUIRE(code);
+  REQUIRE(code->size() == sizeof shown);
+  for (std::size_t i = 0; i < std::size(shown); ++i) {
+    CAPTURE(i);
+    CHECK(fmt::format("{:016x}", load_le(code->data() + i * 8, 8)) ==
+          fmt::format("{:016x}", shown[i]));
+  }
+}
+
+TEST_CASE("a call of a function shows its number and distance, whichever way they are kept") {
+  // Functions of 4, 2 and 40000 instructions; calls are instructions 1 and 2 of the first.
+  const std::uint64_t functions[] = {0, 4, 6, 40'006};
+  const auto call = [](std::uint64_t off, std::uint64_t imm) {
+    return 0x1085 | (off & 0xffff) << 16 | imm << 32;
+  };
+  const auto show = [&](std::uint64_t insn) {
+    std::uint64_t insns[] = {0xb7, insn};
+    show_insns(std::as_writable_bytes(std::span(insns)), {}, functions);
+    return insns[1];
+  };
+  CHECK(show(call(4, 2)) == call(4, 2));
+  CHECK(show(call(2, 4)) == call(4, 2));
+  CHECK(show(call(3, 40'004)) == call(0, 3));
+  CHECK(show(call(9, 4)) == call(9, 4));
+}
+
+TEST_CASE_FIXTURE(CodeGuest, "machine code is that of all functions, one after the other") {
+  const std::array<char, 4> first{'a', 'b', 'c', 'd'};
+  const std::array<char, 2> second{'e', 'f'};
+  mini::bpf_prog one{};
+  one.bpf_func = guest.put(first);
+  one.jited_len = 4;
+  mini::bpf_prog two{};
+  two.bpf_func = guest.put(second);
+  two.jited_len = 2;
+  const std::uint64_t functions[] = {guest.put(one), guest.put(two)};
+  mini::bpf_prog_aux details = aux("main");
+  details.func_cnt = 2;
+  details.func = guest.put(functions);
+  ProgInfo info = with_code(prog(details), {});
+  const auto code = kernel.prog_code(guest.memory, info, ProgCode::kJited);
+  REQUIRE(code);
+  CHECK(text_in(*code) == "abcdef");
+  info.functions[1].bytes = std::uint64_t{1} << 40;
+  CHECK(kernel.prog_code(guest.memory, info, ProgCode::kJited).error().code == ErrorCode::kCorrupt);
+  info.xlated_bytes = std::uint64_t{1} << 34;
+  CHECK(kernel.prog_code(guest.memory, info, ProgCode::kXlated).error().code ==
+        ErrorCode::kCorrupt);
+}
+
+TEST_CASE_FIXTURE(CodeGuest, "an interpreted program has no machine code") {
+  mini::bpf_prog made = prog(aux("slow"));
+  made.jited = 0;
+  const ProgInfo info = with_code(made, {});
+  CHECK(info.functions.empty());
+  CHECK(kernel.prog_code(guest.memory, info, ProgCode::kJited).error().code ==
+        ErrorCode::kNotFound);
+}
+
 TEST_CASE_FIXTURE(ProgGuest, "many programs cost as many exchanges as one") {
   const auto cost = [&](std::uint64_t programs) {
     std::map<std::uint64_t, std::uint64_t> entries;

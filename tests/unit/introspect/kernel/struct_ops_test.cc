@@ -3,6 +3,7 @@
 
 #include "introspect/limits.h"
 #include "tests/unit/introspect/kernel/btf_objects.h"
+#include "tests/unit/introspect/kernel/refs_guest.h"
 
 namespace guestscope {
 namespace {
@@ -56,6 +57,44 @@ TEST_CASE_FIXTURE(StructOps, "a table of functions has the value that was writte
   CHECK(read.value_type == value_type);
   CHECK(read.key_type == 0);
   CHECK(read.btf->name_of(read.value_type) == "bpf_struct_ops_value");
+}
+
+TEST_CASE_FIXTURE(StructOps, "a table of functions tells its state and its programs by function") {
+  guest.poke("btf_vmlinux", guest.put(kernel_object(own)));
+  map.map.btf_vmlinux_value_type_id =
+      *file_types().find(BtfKind::kStruct, "bpf_struct_ops_mini_ops");
+  map.map.value_size = sizeof(mini::bpf_struct_ops_mini_ops);
+  map.uvalue = guest.put(mini::bpf_struct_ops_mini_ops{
+      .common = {}, .data = {.before = 8, .first = 9, .number = 10, .second = 0, .third = 12}});
+  mini::bpf_prog_aux details{};
+  details.id = 9;
+  std::string_view("slow_first").copy(details.name, sizeof details.name);
+  mini::bpf_prog program{};
+  program.aux = guest.put(details);
+  mini::bpf_link link{.refcnt = 1, .prog = guest.put(program)};
+  const std::uint64_t links[] = {guest.put(link), 0xffffc12300000000, 0, 0x1234};
+  map.links = guest.put(links);
+  map.funcs_cnt = 3;
+  const auto told = [&] { return test::text_of(contents().facts_of(0)); };
+  CHECK(told() ==
+        "{state=inuse operations={first={prog_id=9 name=slow_first} third={prog_id=12}}}");
+  map.links = 0xffffc12300000000;
+  CHECK(told() == "{state=inuse operations={first={prog_id=9} third={prog_id=12}}}");
+  map.funcs_cnt = 0xffffffff;  // no more than the table has members
+  map.kvalue.common.state = 7;
+  CHECK(told() == "{state=state_7 operations={first={prog_id=9} third={prog_id=12}}}");
+  map.kvalue.common.state = 0;
+  CHECK(told() == "{state=init}");
+}
+
+TEST_CASE_FIXTURE(StructOps, "a value without a table of functions, or one beyond it, has none") {
+  guest.poke("btf_vmlinux", guest.put(kernel_object(own)));
+  map.map.btf_vmlinux_value_type_id = *file_types().find(BtfKind::kStruct, "bpf_prog");
+  CHECK(test::text_of(contents().facts_of(0)) == "{state=inuse}");
+  map.map.btf_vmlinux_value_type_id =
+      *file_types().find(BtfKind::kStruct, "bpf_struct_ops_mini_ops");
+  map.map.value_size = 20;
+  CHECK(test::text_of(contents().facts_of(0)) == "{state=inuse operations={}}");
 }
 
 TEST_CASE_FIXTURE(StructOps,

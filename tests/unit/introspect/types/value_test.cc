@@ -245,6 +245,65 @@ TEST_CASE("a structure with one member of every kind prints whole") {
         "letter:120,nothing:{},list:[]}");
 }
 
+TEST_CASE("what the kernel keeps in a value is shown as what it is") {
+  BtfBuilder builder;
+  const TypeId u32 = builder.integer("u32", 4, 32);
+  const TypeId u64 = builder.integer("u64", 8, 64);
+  const TypeId two = builder.array(u64, 2);
+  const auto kept = [&](std::string_view name, std::uint32_t size) {
+    return builder.aggregate(BtfKind::kStruct, name, size, {{"__opaque", two, 0}});
+  };
+  const TypeId lock = builder.aggregate(BtfKind::kStruct, "bpf_spin_lock", 4, {{"val", u32, 0}});
+  const TypeId timer = builder.aggregate(BtfKind::kStruct, "bpf_timer", 16,
+                                         {{"", u64, 0, 64}, {"", u64, 64, 64}}, true);
+  const TypeId head = kept("bpf_list_head", 16);
+  const TypeId root = kept("bpf_rb_root", 16);
+  const TypeId node = kept("bpf_rb_node", 32);
+  const TypeId count =
+      builder.aggregate(BtfKind::kStruct, "bpf_refcount", 4, {{"__opaque", u32, 0}});
+  const TypeId dynptr = kept("bpf_dynptr", 16);
+  const TypeId task = builder.aggregate(BtfKind::kStruct, "task", 4, {{"pid", u32, 0}});
+  const TypeId kptr = builder.refer(BtfKind::kPtr, builder.refer(BtfKind::kTypeTag, task, "kptr"));
+  const TypeId grown = builder.aggregate(BtfKind::kStruct, "bpf_spin_lock", 8, {{"val", u32, 0}});
+  const TypeId owner = builder.aggregate(
+      BtfKind::kStruct, "s", 24, {{"before", u32, 0}, {"lock", lock, 32}, {"timer", timer, 64}});
+  const Btf btf = builder.build();
+  const Memory memory = Memory(32)
+                            .put(0, 0xffff888000001003, 8)
+                            .put(8, 0xffff888005000040, 8)
+                            .put(16, 3, 8)
+                            .put(24, 4, 8);
+  CHECK(print(btf, lock, memory) == "{locked:true}");
+  CHECK(print(btf, lock, Memory(4)) == "{locked:false}");
+  CHECK(print(btf, timer, memory) == "{initialized:true,address:0xffff888000001003}");
+  CHECK(print(btf, timer, Memory(16)) == "{initialized:false,address:0x0}");
+  CHECK(print(btf, head, memory) == "{next:0xffff888000001003,prev:0xffff888005000040}");
+  CHECK(print(btf, root, memory) == "{root:0xffff888000001003,leftmost:0xffff888005000040}");
+  CHECK(print(btf, node, memory) ==
+        "{parent:0xffff888000001000,right:0xffff888005000040,left:0x3,owner:0x4}");
+  CHECK(print(btf, count, Memory(4).put(0, 3, 4)) == "{count:3}");
+  CHECK(print(btf, dynptr, memory) == "{data:0xffff888000001003,size:64,offset:4294936704}");
+  CHECK(print(btf, kptr, memory) == "0xffff888000001003");
+  CHECK(print(btf, owner, Memory(24).put(0, 7, 4).put(4, 1, 4)) ==
+        "{before:7,lock:{locked:true},timer:{initialized:false,address:0x0}}");
+  // Only the kernel's own have its size.
+  CHECK(print(btf, grown, Memory(8).put(0, 5, 4)) == "{val:5}");
+}
+
+TEST_CASE("one plan prints many values of many types as a plan for each does") {
+  const Btf btf = fixture_btf();
+  ValuePlan plan(btf);
+  for (int round = 0; round < 2; ++round) {
+    for (TypeId id = 0; id <= btf.type_count(); ++id) {
+      Bytes bytes(btf.size_of(id).value_or(8));
+      for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::byte>(i * 37 + id);
+      PrintVisitor visitor;
+      const auto done = visit_value(plan, id, bytes, visitor);
+      CHECK((done ? visitor.out : done.error().message) == print(btf, id, bytes));
+    }
+  }
+}
+
 TEST_CASE("bytes beyond the type are ignored, fewer are an error before anything is visited") {
   const Btf btf = fixture_btf();
   const TypeId inner = *btf.find(BtfKind::kStruct, "inner");

@@ -1,0 +1,87 @@
+// /btf, /btf/REF and /btf/REF/raw.
+#include <algorithm>
+
+#include "daemon/api.h"
+#include "daemon/guest_json.h"
+#include "daemon/progs_json.h"
+
+namespace guestscope {
+
+namespace {
+
+/// REF is an id, or the name of the kernel's types or a module's.
+void keep_ref(std::vector<BtfInfo>& objects, const std::string& ref) {
+  const auto id = parse_number(ref);
+  const bool by_id =
+      id && std::ranges::any_of(objects, [&](const BtfInfo& object) { return object.id == *id; });
+  std::erase_if(objects, [&](const BtfInfo& object) {
+    return by_id ? object.id != *id : object.name.empty() || object.name != ref;
+  });
+}
+
+/// Why not exactly one object is meant; empty when one is.
+std::optional<Answer> not_one(const BtfObjectList& list, const std::string& ref) {
+  if (list.objects.size() == 1) return std::nullopt;
+  if (list.objects.empty()) return none_answer("BTF object", ref, list.problems);
+  std::vector<std::uint64_t> ids;
+  for (const BtfInfo& object : list.objects) ids.push_back(object.id);
+  return ambiguous_answer("BTF objects", ref, ids);
+}
+
+struct ReadTypes {
+  BtfObjectList list;
+  Result<Bytes> bytes;
+};
+
+Answer answer_raw(GuestSession& session, const Request& request) {
+  if (const auto valid = request.allow_only({}); !valid) return problem_answer(valid.error());
+  const std::string& ref = request.path[1];
+  auto taken = session.snapshot(
+      "btf raw " + ref,
+      [ref](GuestKernel& kernel, PhysMemory& memory) -> Result<ReadTypes> {
+        GS_ASSIGN(BtfObjectList list, kernel.btf_objects(memory));
+        keep_ref(list.objects, ref);
+        ReadTypes read{.list = std::move(list), .bytes = {}};
+        if (read.list.objects.size() == 1)
+          read.bytes = kernel.btf_bytes(memory, read.list.objects.front());
+        return read;
+      },
+      kSnapshotTimeout);
+  if (!taken) return snapshot_problem(taken.error(), session, "progs");
+  if (auto problem = not_one(taken->value.list, ref)) return *std::move(problem);
+  if (!taken->value.bytes) return problem_answer(taken->value.bytes.error());
+  return bytes_answer(*taken->value.bytes);
+}
+
+}  // namespace
+
+Answer answer_btf(GuestSession& session, const Request& request) {
+  if (request.path.size() == 3) {
+    if (request.path[2] == "raw") return answer_raw(session, request);
+    return problem_answer(
+        {.code = ErrorCode::kNotFound,
+         .message = fmt::format("BTF objects have no '{}': there is /raw", request.path[2])});
+  }
+  if (const auto valid = request.allow_only({"pretty"}); !valid)
+    return problem_answer(valid.error());
+  const auto pretty = request.flag("pretty");
+  if (!pretty) return problem_answer(pretty.error());
+  auto taken = session.snapshot(
+      "btf", [](GuestKernel& kernel, PhysMemory& memory) { return kernel.btf_objects(memory); },
+      kSnapshotTimeout);
+  if (!taken) return snapshot_problem(taken.error(), session, "progs");
+  BtfObjectList& list = taken->value;
+  Json json = {{"snapshot", snapshot_json(taken->meta)}};
+  if (request.path.size() == 2) {
+    keep_ref(list.objects, request.path[1]);
+    if (auto problem = not_one(list, request.path[1])) return *std::move(problem);
+    json.update(btf_json(list.objects.front()));
+  } else {
+    json["btf"] = Json::array();
+    for (const BtfInfo& object : list.objects) json["btf"].push_back(btf_json(object));
+  }
+  add_problems(json, list.problems);
+  return json_answer(json, *pretty);
+}
+
+}  // namespace guestscope

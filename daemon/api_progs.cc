@@ -1,0 +1,97 @@
+// /progs, /progs/REF, /progs/REF/xlated and /progs/REF/jited.
+#include <algorithm>
+
+#include "daemon/api.h"
+#include "daemon/guest_json.h"
+#include "daemon/progs_json.h"
+
+namespace guestscope {
+
+namespace {
+
+/// Why not exactly one program is meant; empty when one is.
+std::optional<Answer> not_one(const ProgList& list, const std::string& ref) {
+  if (list.progs.size() == 1) return std::nullopt;
+  if (list.progs.empty()) return none_answer("program", ref, list.problems);
+  std::vector<std::uint64_t> ids;
+  for (const ProgInfo& prog : list.progs) ids.push_back(prog.id);
+  return ambiguous_answer("programs", ref, ids);
+}
+
+/// By the whole name or by the 15 characters that the kernel keeps.
+bool has_name(const ProgInfo& prog, const std::string& name) {
+  constexpr std::size_t kKept = 15;
+  return prog.name == name || (name.size() == kKept && prog.name.starts_with(name));
+}
+
+void keep_ref(std::vector<ProgInfo>& progs, const std::string& ref) {
+  const auto id = parse_number(ref);
+  const bool by_id =
+      id && std::ranges::any_of(progs, [&](const ProgInfo& prog) { return prog.id == *id; });
+  std::erase_if(
+      progs, [&](const ProgInfo& prog) { return by_id ? prog.id != *id : !has_name(prog, ref); });
+}
+
+struct ReadCode {
+  ProgList list;
+  Result<Bytes> code;
+};
+
+/// The bytes as they are: what a file of `bpftool prog dump` holds.
+Answer answer_code(GuestSession& session, const Request& request) {
+  if (const auto valid = request.allow_only({}); !valid) return problem_answer(valid.error());
+  const std::string& ref = request.path[1];
+  const ProgCode which = request.path[2] == "jited" ? ProgCode::kJited : ProgCode::kXlated;
+  auto taken = session.snapshot(
+      fmt::format("prog {} {}", request.path[2], ref),
+      [ref, which](GuestKernel& kernel, PhysMemory& memory) -> Result<ReadCode> {
+        GS_ASSIGN(ProgList list, kernel.progs(memory));
+        keep_ref(list.progs, ref);
+        ReadCode read{.list = std::move(list), .code = {}};
+        if (read.list.progs.size() == 1)
+          read.code = kernel.prog_code(memory, read.list.progs.front(), which);
+        return read;
+      },
+      kSnapshotTimeout);
+  if (!taken) return snapshot_problem(taken.error(), session, "progs");
+  if (auto problem = not_one(taken->value.list, ref)) return *std::move(problem);
+  if (!taken->value.code) return problem_answer(taken->value.code.error());
+  return bytes_answer(*taken->value.code);
+}
+
+}  // namespace
+
+Answer answer_progs(GuestSession& session, const Request& request) {
+  if (request.path.size() == 3) {
+    if (request.path[2] == "xlated" || request.path[2] == "jited")
+      return answer_code(session, request);
+    return problem_answer({.code = ErrorCode::kNotFound,
+                           .message = fmt::format("programs have no '{}': there are /xlated and "
+                                                  "/jited",
+                                                  request.path[2])});
+  }
+  const bool one = request.path.size() == 2;
+  if (const auto valid = request.allow_only({"pretty"}); !valid)
+    return problem_answer(valid.error());
+  const auto pretty = request.flag("pretty");
+  if (!pretty) return problem_answer(pretty.error());
+  auto taken = session.snapshot(
+      "progs", [](GuestKernel& kernel, PhysMemory& memory) { return kernel.progs(memory); },
+      kSnapshotTimeout);
+  if (!taken) return snapshot_problem(taken.error(), session, "progs");
+  ProgList& list = taken->value;
+  Json json = {{"snapshot", snapshot_json(taken->meta)}};
+  if (list.stats_enabled) json["stats_enabled"] = *list.stats_enabled;
+  if (one) {
+    keep_ref(list.progs, request.path[1]);
+    if (auto problem = not_one(list, request.path[1])) return *std::move(problem);
+    json.update(prog_json(list.progs.front(), true));
+  } else {
+    json["progs"] = Json::array();
+    for (const ProgInfo& prog : list.progs) json["progs"].push_back(prog_json(prog, false));
+  }
+  add_problems(json, list.problems);
+  return json_answer(json, *pretty);
+}
+
+}  // namespace guestscope

@@ -1,0 +1,36 @@
+/* The kernel in miniature with links. Other parts' structures of the same names give way. */
+#define bpf_link other_bpf_link
+#define list_head other_list_head
+#define net_device other_net_device
+#define perf_event other_perf_event
+#include "mini_kernel.c"
+#undef bpf_link
+#undef list_head
+#undef net_device
+#undef perf_event
+#include "links.h"
+
+struct idr link_idr = {{1}};
+struct idr btf_idr = {{1}};
+struct bpf_tracing_link use_tracing_link;
+struct bpf_raw_tp_link use_raw_tp_link;
+struct bpf_xdp_link use_xdp_link;
+struct bpf_kprobe_multi_link use_kprobe_multi_link;
+struct bpf_perf_link use_perf_link;
+struct perf_event use_perf_event;
+struct trace_probe_event use_probe_event;
+struct trace_kprobe use_kprobe;
+struct bpf_uprobe_multi_link use_uprobe_multi_link;
+struct mount use_mount;
+struct dentry use_dentry;
+struct bpf_uprobe use_uprobe;
+struct bpf_trampoline use_trampoline;
+struct tracepoint use_tracepoint;
+struct bpf_raw_event_map use_raw_event;
+struct net_device use_device;
+struct file use_file;
+enum bpf_link_type use_link_type;
+enum bpf_attach_type use_attach_type;
+enum mini_event_flags use_event_flags;
+enum perf_type_id use_perf_type;
+enum perf_sw_ids use_perf_sw;
