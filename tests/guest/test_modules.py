@@ -50,10 +50,14 @@ class Modules(LiveTest):
         modules = {entry.get("name"): entry["id"] for entry in self.guest.json("bpftool -j btf show")}
         self.assertLess({"vmlinux", "dummy", "tcp_bbr"}, set(modules))
         for path, command in (("maps", "map show"), ("progs", "prog show")):
+            theirs = self.guest.json(f"bpftool -j {command}")
+            # Of a type that is newer than itself bpftool 7.1 prints the number.
+            newer = {entry["id"] for entry in theirs if isinstance(entry["type"], int)}
+
             def seen(entry):
-                return [entry.get(field) or None for field in ("id", "name", "type", "tag", "btf_id", "map_ids")]
-            self.assertEqual([seen(entry) for entry in self.daemon.get(f"/{path}")[path]],
-                             [seen(entry) for entry in self.guest.json(f"bpftool -j {command}")])
+                fields = ("id", "name", "tag", "btf_id", "map_ids") + (() if entry["id"] in newer else ("type",))
+                return [entry.get(field) or None for field in fields]
+            self.assertEqual([seen(entry) for entry in self.daemon.get(f"/{path}")[path]], [seen(entry) for entry in theirs])
 
     def test_the_map_of_a_program_in_a_module_has_its_types(self):
         program = next(program for program in self.daemon.get("/progs")["progs"] if program["name"] == "on_dummy_init")
