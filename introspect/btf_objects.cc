@@ -104,6 +104,7 @@ Result<BtfObjectList> read_btf_objects(ProgReadContext& context) {
             read_idr(context.memory, context.model.idr, context.accessor.location.at(symbol->value),
                      "btf", list.problems));
   std::vector<GuestVirt> pointers;
+  pointers.reserve(entries.size());
   for (const IdrEntry& entry : entries) pointers.push_back(entry.pointer);
   std::vector<GuestVirt> bases;
   read_structs(context.memory, *layout, pointers,
