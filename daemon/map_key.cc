@@ -1,6 +1,7 @@
 #include "daemon/map_key.h"
 
 #include "daemon/typed_bytes.h"
+#include "daemon/wide_number.h"
 
 namespace guestscope {
 

@@ -5,13 +5,14 @@
 #include <charconv>
 #include <cmath>
 
+#include "daemon/wide_number.h"
 #include "introspect/limits.h"
 
 namespace guestscope {
 
 namespace {
 
-using Magnitude = ParsedNumber::Magnitude;
+using Magnitude = WideNumber::Magnitude;
 
 /// What an error shows of the value that was given.
 std::string shown(const Json& json) {
@@ -132,12 +133,12 @@ class Encoder {
     return fail(ErrorCode::kInvalidArgument, "{}: {} is not {}", at.name, shown(given), expected);
   }
 
-  static std::optional<ParsedNumber> number_in(const Json& json) {
+  static std::optional<WideNumber> number_in(const Json& json) {
     if (json.is_string()) return parse_wide_number(json.get_ref<const std::string&>());
-    if (json.is_number_unsigned()) return ParsedNumber{false, json.get<std::uint64_t>()};
+    if (json.is_number_unsigned()) return WideNumber{false, json.get<std::uint64_t>()};
     if (!json.is_number_integer()) return std::nullopt;
     const auto value = json.get<std::int64_t>();
-    return ParsedNumber{value < 0, value < 0 ? -static_cast<Magnitude>(value) : Magnitude(value)};
+    return WideNumber{value < 0, value < 0 ? -static_cast<Magnitude>(value) : Magnitude(value)};
   }
 
   Result<void> number(TypeId type, const Json& json, const Place& at, std::uint64_t bits,
@@ -178,11 +179,11 @@ class Encoder {
       // clang before 16 wrote -3 down as 4294967293 of an unsigned enumeration.
       const auto wide = static_cast<std::int64_t>(each.value);
       const auto narrow = static_cast<std::int32_t>(each.value & 0xffffffff);
-      const ParsedNumber value{false, each.value};
+      const WideNumber value{false, each.value};
       const std::int64_t number = value.fits_unsigned(bits) || wide < 0 ? wide : narrow;
-      const ParsedNumber sized{number < 0, number < 0
-                                               ? -static_cast<Magnitude>(number)
-                                               : Magnitude(static_cast<std::uint64_t>(number))};
+      const WideNumber sized{number < 0, number < 0
+                                             ? -static_cast<Magnitude>(number)
+                                             : Magnitude(static_cast<std::uint64_t>(number))};
       if (sized.fits_unsigned(bits) || sized.fits_signed(bits))
         return store(at, bits, static_cast<Magnitude>(number));
     }
@@ -321,38 +322,6 @@ class Encoder {
 };
 
 }  // namespace
-
-bool ParsedNumber::fits_unsigned(std::size_t bits) const {
-  if (negative && magnitude != 0) return false;
-  return bits >= 128 || magnitude >> bits == 0;
-}
-
-bool ParsedNumber::fits_signed(std::size_t bits) const {
-  if (bits == 0 || bits > 128) return false;
-  const Magnitude limit = Magnitude{1} << (bits - 1);
-  return negative ? magnitude <= limit : magnitude < limit;
-}
-
-std::optional<ParsedNumber> parse_wide_number(std::string_view text) {
-  ParsedNumber number;
-  if (text.starts_with('-') || text.starts_with('+')) {
-    number.negative = text.front() == '-';
-    text.remove_prefix(1);
-  }
-  const bool hex = text.starts_with("0x") || text.starts_with("0X");
-  if (hex) text.remove_prefix(2);
-  const unsigned base = hex ? 16 : 10;
-  if (text.empty()) return std::nullopt;
-  for (const char c : text) {
-    unsigned digit = base;
-    std::from_chars(&c, &c + 1, digit, static_cast<int>(base));
-    if (digit >= base) return std::nullopt;
-    if (__builtin_mul_overflow(number.magnitude, Magnitude{base}, &number.magnitude) ||
-        __builtin_add_overflow(number.magnitude, Magnitude{digit}, &number.magnitude))
-      return std::nullopt;
-  }
-  return number;
-}
 
 bool is_text_array(const Btf& btf, TypeId type) {
   const TypeId array = btf.resolve(type).value_or(0);

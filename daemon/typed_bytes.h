@@ -19,15 +19,4 @@ Result<Bytes> encode_value(const Btf& btf, TypeId type, const Json& json, std::s
 /// An array of char, which append_value shows as text where it is text.
 bool is_text_array(const Btf& btf, TypeId type);
 
-/// The number at the start of a text may have a sign and be decimal or 0x… hex; to 128 bits.
-struct ParsedNumber {
-  __extension__ using Magnitude = unsigned __int128;
-  bool negative = false;
-  Magnitude magnitude = 0;
-
-  bool fits_unsigned(std::size_t bits) const;
-  bool fits_signed(std::size_t bits) const;
-};
-std::optional<ParsedNumber> parse_wide_number(std::string_view text);
-
 }  // namespace guestscope
