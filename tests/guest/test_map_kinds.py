@@ -127,14 +127,16 @@ class MapKinds(LiveTest):
         addresses = [int.from_bytes(words[i:i + 8], "little") for i in range(0, len(words), 8)]
         self.assertEqual([int(frame["address"], 16) for frame in entry["frames"]], [address for address in addresses if address])
         self.assertEqual(entry["key"], facts()["kernel_stack"])
-        names = [frame["symbol"].partition("+")[0] for frame in entry["frames"]]
+        # "NAME+0x1a", "NAME+0x1a [bpf]"
+        symbols = [frame["symbol"].partition(" ")[0].partition("+") for frame in entry["frames"]]
+        names = [name for name, _, _ in symbols]
         self.assertIn("__set_task_comm", names)
         self.assertTrue(any("sys_prctl" in name for name in names), names)
         places = {}
         for line in shared.guest.run(f"grep -wF{''.join(f' -e {name}' for name in names)} /proc/kallsyms").splitlines():
             places.setdefault(line.split()[2], set()).add(int(line.split()[0], 16))
-        for frame, name in zip(entry["frames"], names):
-            self.assertIn(int(frame["address"], 16) - int(frame["symbol"].partition("+")[2], 16), places.get(name, set()), frame)
+        for frame, (name, _, offset) in zip(entry["frames"], symbols):
+            self.assertIn(int(frame["address"], 16) - int(offset, 16), places.get(name, set()), frame)
 
     def test_stacks_of_user_space_have_build_ids(self):
         entry, = self.entries("k_stacks_id")
