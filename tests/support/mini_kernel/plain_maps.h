@@ -117,6 +117,11 @@ struct latch_tree_root {
 
 #ifndef __cplusplus
 struct plain_maps_uses {
+  struct lpm_trie_node node;
+  struct bpf_ringbuf buffer;
+  struct stack_map_bucket stack;
+  struct vm_struct area;
+  struct bucket_table table;
   struct lpm_trie trie;
   struct bpf_queue_stack queue;
   struct bpf_bloom_filter bloom;
