@@ -163,13 +163,13 @@ TEST_CASE_FIXTURE(
     "absurd sizes are refused before anything is allocated, foreign kinds say what they are") {
   guest.put_idr("map_idr", {{1, guest.put(map_header(2, 4, 0x7fffffff, 0xffffffff))},
                             {2, guest.put(map_header(2, 0, 4, 1))},
-                            {3, guest.put(map_header(22, 4, 4, 1))}});
+                            {3, guest.put(map_header(99, 4, 4, 1))}});
   const auto maps = list();
   REQUIRE(maps.size() == 3);
   CHECK(kernel.map_contents(guest.memory, maps[0], {}, budget).error().code == ErrorCode::kCorrupt);
   CHECK(kernel.map_contents(guest.memory, maps[1], {}, budget).error().code == ErrorCode::kCorrupt);
   CHECK(kernel.map_contents(guest.memory, maps[2], {}, budget).error().message ==
-        "the contents of queue maps cannot be read");
+        "the contents of type_99 maps cannot be read");
 }
 
 TEST_CASE_FIXTURE(Fixture, "an element size that contradicts the value size is refused") {
