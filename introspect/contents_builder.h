@@ -83,6 +83,8 @@ class ContentsBuilder {
   /// The order in which records are listed, by their place. Records that it lacks are left out.
   void set_order(std::vector<std::uint32_t> order) { contents_.order_ = std::move(order); }
 
+  /// The places of the records that are listed, in that order.
+  std::vector<std::uint32_t> listed() const;
   /// Leaves out the records for which `wanted(contents, record)` is false.
   void keep_if(const std::function<bool(const MapContents&, std::size_t)>& wanted);
 

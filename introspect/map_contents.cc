@@ -92,6 +92,13 @@ void ContentsBuilder::set_facts(std::size_t record, Facts facts) {
   contents_.facts_[record] = std::move(facts);
 }
 
+std::vector<std::uint32_t> ContentsBuilder::listed() const {
+  std::vector<std::uint32_t> places(contents_.size());
+  for (std::size_t record = 0; record < places.size(); ++record)
+    places[record] = static_cast<std::uint32_t>(contents_.place(record));
+  return places;
+}
+
 void ContentsBuilder::keep_if(const std::function<bool(const MapContents&, std::size_t)>& wanted) {
   std::vector<std::uint32_t> kept;
   for (std::size_t record = 0; record < contents_.size(); ++record)

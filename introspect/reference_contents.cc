@@ -78,23 +78,26 @@ const MapReader& hash_reader() {
   return *std::ranges::find(hash_readers(), std::string_view("hash"), &MapReader::type);
 }
 
-/// Puts ids in the place of the pointers that the records were filled with.
+/// Puts ids in the place of the pointers that the records were filled with. Records that are not
+/// listed are free elements, whatever they hold.
 void resolve_pointers(MapReadContext& context, ContentsBuilder& builder) {
   builder.show_facts_only();
+  const std::vector<std::uint32_t> places = builder.listed();
   std::vector<GuestVirt> pointers;
-  pointers.reserve(builder.count());
-  for (std::size_t record = 0; record < builder.count(); ++record)
-    pointers.emplace_back(load_le(builder.value_of(record, 0).data(), 8));
+  pointers.reserve(places.size());
+  for (const std::uint32_t place : places)
+    pointers.emplace_back(load_le(builder.value_of(place, 0).data(), 8));
   const auto ids = read_map_ids(context.memory, context.layouts, pointers);
-  for (std::size_t record = 0; record < ids.size(); ++record) {
-    const std::uint64_t id = ids[record] ? ids[record]->id : 0;
-    const auto value = builder.value_of(record, 0);
-    for (std::size_t i = 0; i < 8; ++i) value[i] = static_cast<std::byte>(id >> (8 * i) & 0xff);
-    if (!ids[record]) {
-      builder.unreadable(record, 0);
-      builder.problems().add("entries.map_id", ids[record].error());
+  for (std::size_t i = 0; i < places.size(); ++i) {
+    const std::uint64_t id = ids[i] ? ids[i]->id : 0;
+    const auto value = builder.value_of(places[i], 0);
+    for (std::size_t at = 0; at < 8; ++at)
+      value[at] = static_cast<std::byte>(id >> (8 * at) & 0xff);
+    if (!ids[i]) {
+      builder.unreadable(places[i], 0);
+      builder.problems().add(fmt::format("entries[{}].map_id", i), ids[i].error());
     }
-    builder.set_facts(record, facts_of(kMaps, ids[record]));
+    builder.set_facts(places[i], facts_of(kMaps, ids[i]));
   }
 }
 

@@ -1,13 +1,27 @@
 /* The kernel in miniature with links. Other parts' structures of the same names give way. */
+#define BPF_CGROUP_INET_INGRESS other_BPF_CGROUP_INET_INGRESS
+#define PERF_COUNT_SW_CPU_CLOCK other_PERF_COUNT_SW_CPU_CLOCK
+#define PERF_TYPE_HARDWARE other_PERF_TYPE_HARDWARE
+#define PERF_TYPE_SOFTWARE other_PERF_TYPE_SOFTWARE
+#define bpf_attach_type other_bpf_attach_type
 #define bpf_link other_bpf_link
 #define list_head other_list_head
 #define net_device other_net_device
 #define perf_event other_perf_event
+#define perf_sw_ids other_perf_sw_ids
+#define perf_type_id other_perf_type_id
 #include "mini_kernel.c"
+#undef BPF_CGROUP_INET_INGRESS
+#undef PERF_COUNT_SW_CPU_CLOCK
+#undef PERF_TYPE_HARDWARE
+#undef PERF_TYPE_SOFTWARE
+#undef bpf_attach_type
 #undef bpf_link
 #undef list_head
 #undef net_device
 #undef perf_event
+#undef perf_sw_ids
+#undef perf_type_id
 #include "links.h"
 
 struct idr link_idr = {{1}};

@@ -118,10 +118,8 @@ struct latch_tree_root {
 #ifndef __cplusplus
 struct plain_maps_uses {
   struct lpm_trie_node node;
-  struct bpf_ringbuf buffer;
+  struct bpf_ringbuf records;
   struct stack_map_bucket stack;
-  struct vm_struct area;
-  struct bucket_table table;
   struct lpm_trie trie;
   struct bpf_queue_stack queue;
   struct bpf_bloom_filter bloom;
@@ -130,7 +128,10 @@ struct plain_maps_uses {
   struct range_node range;
   struct bpf_arena arena;
   struct bpf_rhtab rhash;
+  struct bucket_table buckets;
   struct rhtab_elem element;
   struct bpf_ksym ksym;
+  struct latch_tree_root ksyms;
+  struct vm_struct area;
 };
 #endif
