@@ -20,8 +20,9 @@ constexpr std::string_view kWithoutKeys[] = {
     "queue",      "stack",         "ringbuf",      "user_ringbuf", "bloom_filter",
     "sk_storage", "inode_storage", "task_storage", "cgrp_storage", "arena"};
 
-/// Of which bpftool takes a key without value for no entry.
-constexpr std::string_view kWithHoles[] = {"prog_array", "array_of_maps", "hash_of_maps"};
+/// Of which a key without value is no entry: the kernel does not list it, or bpftool leaves it out.
+constexpr std::string_view kWithHoles[] = {"prog_array", "array_of_maps", "hash_of_maps",
+                                           "stack_trace"};
 
 bool is_among(std::string_view type, std::span<const std::string_view> list) {
   return std::ranges::find(list, type) != list.end();
@@ -126,7 +127,10 @@ void BpftoolWriter::append_entry(const MapContents& contents, std::size_t record
   if (contents.cpus.empty() && !contents.value(record)) return append_error(key, EFAULT);
   begin_entry(key);
   append_values(contents, record, false);
-  if (contents.btf && contents.value_type != 0) append_formatted(contents, record, key);
+  // By the map's own types; where the kernel has none, we may know better, and bpftool does not.
+  const bool has_types = map_.btf_id != 0 || map_.btf_vmlinux_value_type_id != 0;
+  if (has_types && contents.btf && contents.value_type != 0)
+    append_formatted(contents, record, key);
   piece_ += '}';
 }
 
