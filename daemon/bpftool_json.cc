@@ -20,8 +20,7 @@ constexpr std::string_view kWithoutKeys[] = {
     "queue",      "stack",         "ringbuf",      "user_ringbuf", "bloom_filter",
     "sk_storage", "inode_storage", "task_storage", "cgrp_storage", "arena"};
 
-/// Of which bpftool takes a key without value for no entry, or whose keys the kernel lists only
-/// when they have one.
+/// Of which a key without value is no entry: the kernel does not list it, or bpftool leaves it out.
 constexpr std::string_view kWithHoles[] = {"prog_array", "array_of_maps", "hash_of_maps",
                                            "stack_trace"};
 
@@ -128,9 +127,10 @@ void BpftoolWriter::append_entry(const MapContents& contents, std::size_t record
   if (contents.cpus.empty() && !contents.value(record)) return append_error(key, EFAULT);
   begin_entry(key);
   append_values(contents, record, false);
-  // (Types that the kernel has and the map does not name, bpftool does not know.)
-  const bool typed = map_.btf_id != 0 || map_.btf_vmlinux_value_type_id != 0;
-  if (typed && contents.btf && contents.value_type != 0) append_formatted(contents, record, key);
+  // By the map's own types; where the kernel has none, we may know better, and bpftool does not.
+  const bool has_types = map_.btf_id != 0 || map_.btf_vmlinux_value_type_id != 0;
+  if (has_types && contents.btf && contents.value_type != 0)
+    append_formatted(contents, record, key);
   piece_ += '}';
 }
 

@@ -1,4 +1,4 @@
-"""Boots a guest and measures what guestscope costs: python3 tests/bench/run.py [--start-up] BUILD_DIR [KERNEL]. See run.sh."""
+"""Boots a guest and measures what guestscope costs: python3 tests/bench/run.py [--start-up | --maps] BUILD_DIR [KERNEL]. See run.sh."""
 
 import json
 import os
@@ -83,6 +83,37 @@ def resident_and_idle(guest):
         return field("VmRSS"), field("VmHWM"), used, daemon_stops(daemon) - stops - 1
 
 
+def large_maps(build, guest):
+    """Maps of 100,000 and 1,000,000 elements: read through the stub, and as a user's curl gets them."""
+    guest.run("guest large", 120)
+    result = json.loads(subprocess.run([build / "tests/bench/bench_maps", guest.gdb, guest.kernel.vmlinux],
+                                       stdout=subprocess.PIPE, check=True).stdout)
+    with Daemon(guest) as daemon:
+        daemon.wait_ready()
+        for name in ("large_hash", "large_array", "huge_hash"):
+            start = time.monotonic()
+            size = int(subprocess.run(["curl", "-sf", "-o", "/dev/null", "-w", "%{size_download}", f"http://127.0.0.1:{daemon.port}/maps/{name}"],
+                                      stdout=subprocess.PIPE, check=True).stdout)
+            result[f"curl {name}"] = {"ms": (time.monotonic() - start) * 1000, "json_mb": size / 1e6}
+        status = pathlib.Path(f"/proc/{daemon.process.child.pid}/status").read_text()
+        result["peak_mb"] = int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
+    return result
+
+
+def print_large_maps(result):
+    ceiling = result["ceiling"]["mb_per_s"]
+    print("| read | ms | entries | MB read | MB/s | of the ceiling | exchanges |\n| --- | --- | --- | --- | --- | --- | --- |")
+    for name in ("ceiling", "large_hash", "large_array", "huge_hash?key="):
+        row = result[name]
+        print(f"| {name} | {row['ms']:.1f} | {row['entries']} | {row['bytes_read'] / 1e6:.2f} | {row['mb_per_s']:.0f} | "
+              f"{row['mb_per_s'] / ceiling * 100:.0f} % | {row['exchanges']} |")
+    print("\n| answer | ms | MB of JSON |\n| --- | --- | --- |")
+    for name in ("large_hash", "large_array", "huge_hash"):
+        row = result[f"curl {name}"]
+        print(f"| `/maps/{name}` | {row['ms']:.0f} | {row['json_mb']:.1f} |")
+    print(f"\nThe daemon's memory afterwards: at most {result['peak_mb']:.0f} MB.")
+
+
 def daemon_stops(daemon):
     return daemon.get("/status")["pauses"]["count"]
 
@@ -93,12 +124,20 @@ def cpu_ticks(pid):
 
 
 def main():
-    arguments = [word for word in sys.argv[1:] if word != "--start-up"]
+    arguments = [word for word in sys.argv[1:] if not word.startswith("--")]
     build = pathlib.Path(arguments[0])
     series = arguments[1] if len(arguments) > 1 else "6.1"
     os.environ["GUESTSCOPE_BINARY"] = str(build / "daemon/guestscope")
-    with Guest(kernel(series)) as guest:
+    # A million elements have 140 MB.
+    with Guest(kernel(series), memory="1G" if "--maps" in sys.argv[1:] else "512M") as guest:
         guest.wait_ready()
+        if "--maps" in sys.argv[1:]:
+            guest.busy(False)
+            result = large_maps(build, guest)
+            (build / "bench-maps.json").write_text(json.dumps(result, indent=2) + "\n")
+            print(f"Linux {guest.kernel.release}, 2 CPUs, emulated; {os.cpu_count()} host CPUs\n")
+            print_large_maps(result)
+            return
         guest.busy(True)
         by_source = start_ups(build / "daemon/guestscope", guest)
         if "--start-up" in sys.argv[1:]:

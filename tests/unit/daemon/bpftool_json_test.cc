@@ -127,6 +127,7 @@ TEST_CASE("recorded dumps of bpftool are reproduced byte for byte") {
     }
     MapInfo map;
     MapContents contents = contents_of(Json::parse(recorded), map);
+    map.btf_id = 1;
     contents.btf = shared;
     contents.key_type = type_of(btf, key_variable);
     contents.value_type = type_of(btf, value_variable);
@@ -193,6 +194,7 @@ TEST_CASE("where look-ups fail every key has the error") {
 
 TEST_CASE("what could not be read is an error, or null among the values of CPUs") {
   MapInfo map;
+  map.btf_id = 1;
   map.key_size = map.value_size = 4;
   std::size_t budget = 1 << 20;
   ContentsBuilder builder(map, {}, budget);
@@ -219,6 +221,7 @@ TEST_CASE("what the kernel keeps for itself is zero, as a look-up gives it") {
   const TypeId u32 = types.integer("u32", 4, 32);
   const TypeId both = types.array(u32, 2);
   MapInfo map;
+  map.btf_id = 1;
   map.key_size = 4;
   map.value_size = 8;
   std::size_t budget = 1 << 20;
@@ -247,6 +250,7 @@ TEST_CASE("a data section is an array of objects with one member, and has no key
   const TypeId section = types.add(BtfKind::kDatasec, ".data", 2, 8, {a, 0, 4, b, 4, 4});
   CHECK(value_text(types, section, raw("07000000ffffffff")) == R"({".data":[{"a":7},{"b":-1}]})");
   MapInfo map;
+  map.btf_id = 1;
   map.key_size = 4;
   map.value_size = 8;
   std::size_t budget = 1 << 20;
