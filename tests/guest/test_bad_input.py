@@ -219,7 +219,7 @@ class Requests(LiveTest):
                 self.assert_problem(shared.daemon.request(path), 404, "not_found")
 
     def test_bad_queries_are_refused(self):
-        for query in ("/maps/b_hash?limit=x", "/maps/b_hash?limit=-1", "/maps/b_hash?key=zz", "/maps/b_hash?key=0x010203",
+        for query in ("/maps/b_hash?limit=x", "/maps/b_hash?limit=-1", "/maps/b_hash?key=zz", "/maps/b_hash?key_hex=0x010203",
                       "/maps/b_pcpu_hash?cpu=x", "/maps/b_hash?format=xml", "/maps/b_hash?cursor=nonsense", "/runqueues?consistency=maybe",
                       "/runqueues?tasks=perhaps", "/runqueues/x"):
             with self.subTest(path=query):
