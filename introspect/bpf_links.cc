@@ -2,11 +2,11 @@
 
 #include <algorithm>
 
-#include "introspect/guest_strings.h"
 #include "introspect/limits.h"
 #include "introspect/link_readers.h"
 #include "introspect/object_ids.h"
 #include "introspect/text.h"
+#include "introspect/text_batch.h"
 
 namespace guestscope {
 

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <ranges>
 
-#include "introspect/guest_strings.h"
 #include "introspect/limits.h"
 #include "introspect/struct_batch.h"
+#include "introspect/text_batch.h"
 
 namespace guestscope {
 

@@ -3,11 +3,11 @@
 // bpf_tracing_multi_link (kernel/trace/bpf_trace.c).
 #include <array>
 
-#include "introspect/guest_strings.h"
 #include "introspect/limits.h"
 #include "introspect/link_readers.h"
 #include "introspect/owners.h"
 #include "introspect/text.h"
+#include "introspect/text_batch.h"
 
 namespace guestscope {
 

@@ -3,9 +3,9 @@
 #include <ranges>
 #include <unordered_map>
 
-#include "introspect/guest_strings.h"
 #include "introspect/limits.h"
 #include "introspect/struct_batch.h"
+#include "introspect/text_batch.h"
 
 namespace guestscope {
 

@@ -68,4 +68,16 @@ Result<std::string> TextBatch::operator[](std::size_t index) const {
   return std::string(text_in(text.bytes));
 }
 
+std::vector<Result<std::string>> read_strings(KernelMemory& memory,
+                                              std::span<const GuestVirt> addresses,
+                                              std::size_t limit) {
+  TextBatch texts;
+  for (const GuestVirt address : addresses) texts.add(address, limit);
+  texts.read(memory);
+  std::vector<Result<std::string>> strings;
+  strings.reserve(addresses.size());
+  for (std::size_t i = 0; i < addresses.size(); ++i) strings.push_back(texts[i]);
+  return strings;
+}
+
 }  // namespace guestscope

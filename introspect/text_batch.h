@@ -5,6 +5,7 @@
 // Threads: one.
 #pragma once
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -41,5 +42,11 @@ class TextBatch {
   };
   std::vector<Text> texts_;
 };
+
+/// The string at each address, of which each is cut off after `limit` bytes. A null pointer is
+/// kNotMapped.
+std::vector<Result<std::string>> read_strings(KernelMemory& memory,
+                                              std::span<const GuestVirt> addresses,
+                                              std::size_t limit);
 
 }  // namespace guestscope
