@@ -49,9 +49,11 @@ struct Question {
   std::optional<std::string> key{};
   bool key_is_hex = false;
 
+  /// Differs for whatever differs: lengths stand before what is the user's.
   std::string text() const {
-    return fmt::format("{} {}-{} {} {}{}", part.limit, part.from.position, part.from.after,
-                       cursor.value_or("-"), key ? (key_is_hex ? "hex " : "key ") : "",
+    const std::string from = cursor.value_or("");
+    return fmt::format("{} {}-{} {}{}:{} {}{}{}", part.limit, part.from.position, part.from.after,
+                       cursor.has_value(), from.size(), from, key.has_value(), key_is_hex,
                        key.value_or(""));
   }
 };
@@ -76,14 +78,16 @@ Result<MapContents> read_answer(GuestKernel& kernel, PhysMemory& memory, const M
 Result<ReadMaps> read_ref(GuestKernel& kernel, PhysMemory& memory, const std::string& ref,
                           const Question& question) {
   ReadMaps read;
-  if (const auto id = parse_number(ref)) {
-    if (auto map = kernel.map(memory, *id)) read.maps.push_back({.info = *std::move(map)});
-  }
+  const auto id = parse_number(ref);
+  if (id)
+    if (auto known = kernel.known_map(memory, *id))
+      read.maps.push_back({.info = *std::move(known)});
   if (read.maps.empty()) {
     GS_ASSIGN(MapList list, kernel.maps(memory));
     read.problems = std::move(list.problems);
+    const bool by_id = id && std::ranges::find(list.maps, *id, &MapInfo::id) != list.maps.end();
     for (MapInfo& map : list.maps)
-      if (map.name == ref) read.maps.push_back({.info = std::move(map)});
+      if (by_id ? map.id == *id : map.name == ref) read.maps.push_back({.info = std::move(map)});
   }
   if (read.maps.size() == 1)
     read.maps[0].contents = std::make_shared<const Result<MapContents>>(
@@ -105,7 +109,7 @@ class Parts {
               session_.snapshot(
                   fmt::format("part of map {} {}", map.id, question.text()),
                   [map, question](GuestKernel& kernel, PhysMemory& memory) -> Result<MapContents> {
-                    GS_ASSIGN(const MapInfo now, kernel.map(memory, map.id));
+                    GS_ASSIGN(const MapInfo now, kernel.known_map(memory, map.id));
                     if (now.address != map.address)
                       return fail(ErrorCode::kNotFound, "map {} is gone", map.id);
                     return read_answer(kernel, memory, now, question);
@@ -113,6 +117,8 @@ class Parts {
                   kSnapshotTimeout));
     meta_.paused += taken.meta.paused;
     meta_.consistent = false;
+    if (taken.value.next && taken.value.next->position <= from.position)
+      return fail(ErrorCode::kCorrupt, "the contents of map {} do not go on", map.id);
     return std::move(taken.value);
   }
 

@@ -19,7 +19,8 @@ struct Elements {
   std::size_t stride = 0;
 };
 
-void read_elements(KernelMemory& memory, const Elements& all, ContentsBuilder& builder) {
+/// False when it ends in a hole so large that nothing can follow: no real array has one.
+bool read_elements(KernelMemory& memory, const Elements& all, ContentsBuilder& builder) {
   const std::size_t step = std::max<std::size_t>(1, kContentStepBytes / all.stride);
   for (std::uint64_t first = all.first; first < all.end; first += step) {
     const std::uint64_t n = std::min<std::uint64_t>(step, all.end - first);
@@ -33,11 +34,12 @@ void read_elements(KernelMemory& memory, const Elements& all, ContentsBuilder& b
           for (std::size_t element = from; element <= to; ++element)
             builder.unreadable(record + element, 0);
         });
-    if (!some) return;  // the problems say from where on; no real array has a hole of this size
+    if (!some) return false;
   }
+  return true;
 }
 
-void read_per_cpu_elements(MapReadContext& context, const Elements& all, ContentsBuilder& builder) {
+bool read_per_cpu_elements(MapReadContext& context, const Elements& all, ContentsBuilder& builder) {
   const std::size_t step = std::max<std::size_t>(
       1, kContentStepBytes / std::max<std::size_t>(8, builder.record_bytes()));
   for (std::uint64_t first = all.first; first < all.end; first += step) {
@@ -48,7 +50,7 @@ void read_per_cpu_elements(MapReadContext& context, const Elements& all, Content
         [&](std::size_t offset, std::size_t, Error error) {
           builder.problems().add(fmt::format("entries[{}]", first + offset / 8), std::move(error));
         });
-    if (!some) return;
+    if (!some) return false;
     std::vector<GuestVirt> pointers(n);
     for (std::size_t i = 0; i < n; ++i) pointers[i] = GuestVirt(load_le(raw.data() + i * 8, 8));
     const std::size_t record = builder.count();
@@ -57,6 +59,7 @@ void read_per_cpu_elements(MapReadContext& context, const Elements& all, Content
         context, record, pointers, all.stride,
         [&](std::size_t i) { return fmt::format("entries[{}]", first + i); }, builder);
   }
+  return true;
 }
 
 Result<void> read_array(MapReadContext& context, const MapInfo& map, ContentsBuilder& builder,
@@ -77,11 +80,9 @@ Result<void> read_array(MapReadContext& context, const MapInfo& map, ContentsBui
                         .first = first,
                         .end = first + builder.room(map.max_entries - first),
                         .stride = stride};
-  if (wanted.end < map.max_entries) builder.stop_at({.position = wanted.end});
-  if (per_cpu)
-    read_per_cpu_elements(context, wanted, builder);
-  else
-    read_elements(context.memory, wanted, builder);
+  const bool some = per_cpu ? read_per_cpu_elements(context, wanted, builder)
+                            : read_elements(context.memory, wanted, builder);
+  if (some && wanted.end < map.max_entries) builder.stop_at({.position = wanted.end});
   return {};
 }
 

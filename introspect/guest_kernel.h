@@ -83,8 +83,9 @@ class GuestKernel {
   // kNotReady, kUnsupported or kMismatch as the accessor that is needed; its attempts are in
   // summary().
   Result<MapList> maps(PhysMemory& memory);
-  /// One map: with one read when it has been listed before in this boot. kNotFound: there is none.
-  Result<MapInfo> map(PhysMemory& memory, std::uint64_t id);
+  /// A map that maps() has listed in this boot, with one read. kNotFound: it is gone, or was never
+  /// listed.
+  Result<MapInfo> known_map(PhysMemory& memory, std::uint64_t id);
   /// `budget`: bytes that the answer may still hold; what this map takes is subtracted.
   Result<MapContents> map_contents(PhysMemory& memory, const MapInfo& map, const MapPart& part,
                                    std::size_t& budget);

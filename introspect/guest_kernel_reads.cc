@@ -1,6 +1,4 @@
 // The questions that can be asked about a guest's kernel once its accessors are there.
-#include <algorithm>
-
 #include "introspect/guest_kernel.h"
 
 namespace guestscope {
@@ -31,19 +29,14 @@ Result<MapList> GuestKernel::maps(PhysMemory& memory) {
   return list;
 }
 
-Result<MapInfo> GuestKernel::map(PhysMemory& memory, std::uint64_t id) {
+Result<MapInfo> GuestKernel::known_map(PhysMemory& memory, std::uint64_t id) {
   const MapAccessor* accessor = maps_.get();
+  if (accessor == nullptr) return std::unexpected(why_not(maps_.status(), "maps"));
   const auto known = known_maps_.find(id);
-  if (accessor != nullptr && known != known_maps_.end()) {
-    KernelMemory reader(memory, *accessor->location.regime, accessor->location.linear);
-    auto map = read_map_again(reader, *model_->maps, known->second);
-    if (map || map.error().code != ErrorCode::kNotFound) return map;
-  }
-  GS_ASSIGN(const MapList list, maps(memory));
-  const auto found = std::ranges::find(list.maps, id, &MapInfo::id);
-  if (found != list.maps.end()) return *found;
-  if (!list.problems.empty()) return std::unexpected(list.problems.list().front().error);
-  return fail(ErrorCode::kNotFound, "no map with id {}", id);
+  if (known == known_maps_.end())
+    return fail(ErrorCode::kNotFound, "no map with id {} is known", id);
+  KernelMemory reader(memory, *accessor->location.regime, accessor->location.linear);
+  return read_map_again(reader, *model_->maps, known->second);
 }
 
 Result<MapContents> GuestKernel::with_map_context(PhysMemory& memory, std::size_t& budget,

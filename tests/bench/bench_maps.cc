@@ -105,7 +105,7 @@ Result<std::size_t> read_whole(GuestKernel& kernel, PhysMemory& memory, const Ma
 
 Result<std::size_t> look_up(GuestKernel& kernel, PhysMemory& memory, std::uint64_t id,
                             std::uint64_t number) {
-  GS_ASSIGN(const MapInfo map, kernel.map(memory, id));
+  GS_ASSIGN(const MapInfo map, kernel.known_map(memory, id));
   const auto make_key = [number](const MapContents& shape) -> Result<Bytes> {
     Bytes key(shape.key_size);
     const std::uint64_t value = number * 0x9e3779b97f4a7c15;

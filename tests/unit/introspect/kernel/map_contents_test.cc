@@ -224,6 +224,7 @@ TEST_CASE_FIXTURE(Fixture, "an array of which nothing can be read ends at once")
   REQUIRE(read.has_value());
   CHECK(read->size() <= (std::size_t{2} << 20) / 8);
   CHECK_FALSE(read->problems.empty());
+  CHECK_FALSE(read->next);
 }
 
 /// BTF of one type: its three words and one more, and the strings.
