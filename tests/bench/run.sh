@@ -18,7 +18,7 @@ for word in "$@"; do
 done
 cd "$root"
 tests/lib/packages.sh
-cmake --preset release >/dev/null
+cmake --preset release -DBUILD_TESTING=ON >/dev/null
 cmake --build --preset release --target guestscope bench_snapshots bench_maps
 tests/guest/fetch_kernel.sh --debug "$kernel" >/dev/null
 exec python3 -B tests/bench/run.py "${options[@]}" build/release "$kernel"
