@@ -107,7 +107,7 @@ class Parts {
     const Question question{.part = {.from = from}};
     GS_ASSIGN(auto taken,
               session_.snapshot(
-                  fmt::format("part of map {} {}", map.id, question.text()),
+                  fmt::format("part of map {}?{}", map.id, question.text()),
                   [map, question](GuestKernel& kernel, PhysMemory& memory) -> Result<MapContents> {
                     GS_ASSIGN(const MapInfo now, kernel.known_map(memory, map.id));
                     if (now.address != map.address)
@@ -343,7 +343,7 @@ Answer answer_maps(GuestSession& session, const Request& request) {
       .cursor = options->cursor, .key = options->key, .key_is_hex = options->key_is_hex};
   if (options->limit) question.part.limit = *options->limit;
   auto taken = session.snapshot(
-      fmt::format("map {}:{} {}", ref.size(), ref, question.text()),
+      fmt::format("map {}:{}?{}", ref.size(), ref, question.text()),
       [ref, question](GuestKernel& kernel, PhysMemory& memory) {
         return read_ref(kernel, memory, ref, question);
       },

@@ -37,6 +37,7 @@ GuestSession::GuestSession(GuestConfig config, std::shared_ptr<const KernelModel
                     "guest {}: {} not ready after {} attempts: {}", name, accessor, status.attempts,
                     status.last_error ? status.last_error->to_string() : "no reason given");
               }),
+      pace_(config_.max_pause),
       reconnect_delay_(kReconnectMin) {}
 
 GuestSession::~GuestSession() { stop(); }
@@ -198,25 +199,32 @@ Result<void> GuestSession::take(const std::shared_ptr<Job>& job) {
   last_attempt_ = Clock::now();
   // Once the guest may have run, who asks must get a newer snapshot: nobody joins this one any
   // more.
+  std::optional<ReplayMemory> memory;
   HeldGuest guest(*client_,
                   {.budget = config_.max_pause,
                    .deadline = last_attempt_ + kSnapshotLimit,
                    .cancelled = stopping_},
-                  pauses_, [&] { finish_job(job); });
+                  pauses_, pace_, [&] {
+                    memory->forget();
+                    finish_job(job);
+                  });
+  memory.emplace(guest, plans_.of(job ? job->kind : "attempt"));
   const bool was_ready = kernel_.ready();
   Result<void> state = guest.begin(std::exchange(attached_at_, {}));
   if (state) state = refresh_ram();
   if (state) state = load_registers();
   if (state) {
-    kernel_.refresh(guest, [this] {
+    memory->prefetch();
+    kernel_.refresh(*memory, [this] {
       return read_registers(client_->threads()).value_or(std::vector<PagingRegisters>());
     });
-    if (job != nullptr) job->work(kernel_, guest);
+    if (job != nullptr) job->work(kernel_, *memory);
   }
   missed_ram_ = missed_ram_ || guest.missed_ram();
   // A stop that was sent but not confirmed may hold the guest as well.
   lost_while_held_ = client_->held() || (!state && client_->run_state() == gdb::RunState::kRunning);
   const Result<void> resumed = guest.end();
+  memory->finish();
   if (state) state = resumed;
   if (!state) {
     if (job != nullptr) job->fail(state.error());
@@ -274,6 +282,8 @@ void GuestSession::lose(Error error) {
   if (error.code == ErrorCode::kUnsupported) reconnect_delay_ = kUnsupportedReconnect;
   client_.reset();
   kernel_.forget();
+  plans_.clear();
+  pace_ = ReadPace(config_.max_pause);
   std::deque<std::shared_ptr<Job>> jobs;
   {
     const std::lock_guard lock(mutex_);

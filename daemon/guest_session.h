@@ -21,6 +21,7 @@
 #include <thread>
 
 #include "daemon/held_guest.h"
+#include "daemon/replay.h"
 #include "daemon/snapshot.h"
 #include "daemon/wakeup.h"
 #include "gdbproto/client.h"
@@ -68,7 +69,8 @@ class GuestSession {
   GuestStatus status() const;
 
   /// `work(kernel, memory)` (a Result<T>) within one stop of the guest. `kind` names what it reads,
-  /// arguments included: callers with the same kind share one snapshot.
+  /// arguments included: callers with the same kind share one snapshot. Kinds that read much the
+  /// same should differ only behind a '?': see ReplayPlans.
   template <typename Work>
   auto snapshot(const std::string& kind, Work work, std::chrono::milliseconds timeout) -> Result<
       Snapshot<typename std::invoke_result_t<Work, GuestKernel&, PhysMemory&>::value_type>>;
@@ -121,6 +123,8 @@ class GuestSession {
   GuestKernel kernel_;
   Machine machine_ = Machine::kOther;
   PauseTotals pauses_;
+  ReadPace pace_;
+  ReplayPlans plans_;
   Clock::time_point last_attempt_{};
   Clock::time_point attached_at_{};
   Clock::time_point boot_watch_began_{};

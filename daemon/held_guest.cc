@@ -17,13 +17,13 @@ void fail_all(std::span<PhysRead> reads, const Error& error) {
 
 }  // namespace
 
-HeldGuest::HeldGuest(gdb::Client& client, Limits limits, PauseTotals& totals,
+HeldGuest::HeldGuest(gdb::Client& client, Limits limits, PauseTotals& totals, ReadPace& pace,
                      std::function<void()> before_running)
     : client_(client),
       limits_(limits),
       totals_(totals),
       before_running_(std::move(before_running)),
-      pace_(limits.budget),
+      pace_(pace),
       before_(client.counters()) {}
 
 Result<void> HeldGuest::begin(Clock::time_point since) {

@@ -29,8 +29,9 @@ class HeldGuest final : public PhysMemory {
     const std::atomic<bool>& cancelled;  ///< the daemon stops
   };
 
-  /// `before_running` is called once, before the guest runs for the first time after begin().
-  HeldGuest(gdb::Client& client, Limits limits, PauseTotals& totals,
+  /// `pace`: of this stub, so far. `before_running` is called once, before the guest runs for the
+  /// first time after begin().
+  HeldGuest(gdb::Client& client, Limits limits, PauseTotals& totals, ReadPace& pace,
             std::function<void()> before_running);
 
   /// `since`: when attaching stopped the guest, if it did and it has not run since; else the epoch.
@@ -55,7 +56,7 @@ class HeldGuest final : public PhysMemory {
   Limits limits_;
   PauseTotals& totals_;
   std::function<void()> before_running_;
-  ReadPace pace_;
+  ReadPace& pace_;
   SnapshotMeta meta_;
   gdb::Counters before_;
   Clock::time_point stopped_at_{};

@@ -96,6 +96,7 @@ Result<void> find_in_hash(MapReadContext& context, const MapInfo& map, HashForm 
   if (!table.seed) return find_by_listing(context, map, key, builder);
   const std::uint64_t bucket = jhash(key, *table.seed) & (table.bucket_count - 1);
   HashWalk walk(context, map, table, form, builder);
+  walk.stop_at_key(key);
   walk.follow_buckets(bucket, 1);
   if (walk.hash_is_ours())
     context.hash_proven = *walk.hash_is_ours();

@@ -165,7 +165,8 @@ void HashWalk::read_depth(std::span<Chain> chains, std::vector<Chain>& rest) {
       found.buckets.push_back(chains[i].bucket);
     }
     if (take(chains[i], record, table_.hash_of(*element, model.elem[MapModel::kHash]),
-             load_le(element->data() + model.elem[MapModel::kNext].offset, 8)))
+             load_le(element->data() + model.elem[MapModel::kNext].offset, 8)) &&
+        !std::ranges::equal(builder_.key_of(record).first(table_.key_bytes), wanted_key_))
       rest.push_back(chains[i]);
   }
   if (form_ == HashForm::kPerCpu) read_per_cpu(found, first_record);

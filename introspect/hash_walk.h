@@ -53,6 +53,8 @@ class HashWalk {
   HashWalk(MapReadContext& context, const MapInfo& map, const HashTable& table, HashForm form,
            ContentsBuilder& builder);
 
+  /// A chain ends with the element of that key. Borrowed.
+  void stop_at_key(ByteSpan key) { wanted_key_ = key; }
   /// Reads the heads of `count` buckets from `first` on and follows their chains.
   void follow_buckets(std::uint64_t first, std::uint64_t count);
   /// Reads the array of all elements. To be called before any bucket is followed.
@@ -118,6 +120,7 @@ class HashWalk {
   const HashTable& table_;
   HashForm form_;
   ContentsBuilder& builder_;
+  ByteSpan wanted_key_;
   std::vector<Slot> slots_;               // by their place in the array; records of the same place
   std::vector<std::uint64_t> addresses_;  // of the records behind those
   std::vector<Owner> owners_;

@@ -27,17 +27,15 @@ T must(Result<T> result, const char* what) {
   std::exit(1);
 }
 
-/// Counts what goes through it.
+/// Counts what is asked of it.
 class CountingMemory final : public PhysMemory {
  public:
   explicit CountingMemory(PhysMemory& memory) : memory_(memory) {}
   void read(std::span<PhysRead> reads) override {
-    ++exchanges;
     for (const PhysRead& read : reads) bytes += read.into.size();
     memory_.read(reads);
   }
 
-  std::size_t exchanges = 0;
   std::size_t bytes = 0;
 
  private:
@@ -46,8 +44,9 @@ class CountingMemory final : public PhysMemory {
 
 struct Cost {
   double ms = 0;
-  std::size_t exchanges = 0;
-  std::size_t bytes = 0;  ///< read from the guest
+  std::uint64_t round_trips = 0;  ///< of the whole snapshot
+  std::uint64_t packets = 0;      ///< likewise
+  std::size_t bytes = 0;          ///< asked for
   std::size_t entries = 0;
 };
 
@@ -57,18 +56,22 @@ Cost measure(GuestSession& session, const std::string& kind, Work work) {
   std::vector<Cost> costs;
   for (int i = 0; i < kRepeats; ++i) {
     auto taken = session.snapshot(
-        fmt::format("{} {}", kind, i),
+        fmt::format("{}?{}", kind, i),
         [&work](GuestKernel& kernel, PhysMemory& memory) -> Result<Cost> {
           CountingMemory counting(memory);
           const auto start = Clock::now();
           GS_ASSIGN(const std::size_t entries, work(kernel, counting));
           return Cost{.ms = std::chrono::duration<double, std::milli>(Clock::now() - start).count(),
-                      .exchanges = counting.exchanges,
+                      .round_trips = 0,
+                      .packets = 0,
                       .bytes = counting.bytes,
                       .entries = entries};
         },
         kTimeout);
-    costs.push_back(must(std::move(taken), kind.c_str()).value);
+    const auto snapshot = must(std::move(taken), kind.c_str());
+    costs.push_back(snapshot.value);
+    costs.back().round_trips = snapshot.meta.round_trips;
+    costs.back().packets = snapshot.meta.packets;
   }
   std::ranges::sort(costs, {}, &Cost::ms);
   return costs[kRepeats / 2];
@@ -119,7 +122,8 @@ Result<std::size_t> look_up(GuestKernel& kernel, PhysMemory& memory, std::uint64
 
 Json json_of(const Cost& cost) {
   return {{"ms", cost.ms},
-          {"exchanges", cost.exchanges},
+          {"round_trips", cost.round_trips},
+          {"packets", cost.packets},
           {"bytes_read", cost.bytes},
           {"entries", cost.entries},
           {"mb_per_s", static_cast<double>(cost.bytes) / cost.ms / 1000}};
@@ -128,6 +132,7 @@ Json json_of(const Cost& cost) {
 Json run(const std::string& stub, const std::string& vmlinux) {
   GuestConfig config;
   config.gdb = must(gdb::StubAddress::parse(stub), "stub");
+  config.max_pause = kTimeout;  // what is measured is reading, without the guest's turns in between
   GuestSession session(std::move(config),
                        KernelModel::bind(must(KernelFile::open(vmlinux), "kernel file")));
   session.start();

@@ -102,11 +102,11 @@ def large_maps(build, guest):
 
 def print_large_maps(result):
     ceiling = result["ceiling"]["mb_per_s"]
-    print("| read | ms | entries | MB read | MB/s | of the ceiling | exchanges |\n| --- | --- | --- | --- | --- | --- | --- |")
+    print("| read | ms | entries | MB read | MB/s | of the ceiling | round trips | packets |\n| --- | --- | --- | --- | --- | --- | --- | --- |")
     for name in ("ceiling", "large_hash", "large_array", "huge_hash?key="):
         row = result[name]
         print(f"| {name} | {row['ms']:.1f} | {row['entries']} | {row['bytes_read'] / 1e6:.2f} | {row['mb_per_s']:.0f} | "
-              f"{row['mb_per_s'] / ceiling * 100:.0f} % | {row['exchanges']} |")
+              f"{row['mb_per_s'] / ceiling * 100:.0f} % | {row['round_trips']} | {row['packets']} |")
     print("\n| answer | ms | MB of JSON |\n| --- | --- | --- |")
     for name in ("large_hash", "large_array", "huge_hash"):
         row = result[f"curl {name}"]

@@ -1,0 +1,167 @@
+// What snapshots of a kind read again and again, and what they may never be told.
+#include "daemon/replay.h"
+
+#include <doctest/doctest.h>
+
+#include "tests/support/fake_memory.h"
+
+namespace guestscope {
+namespace {
+
+using test::FakeMemory;
+
+constexpr std::uint64_t kRam = 1 << 20;
+
+struct Fixture {
+  Fixture() {
+    for (std::uint64_t at = 0; at < kRam; at += 8) memory.write_u64(at, at);
+  }
+
+  /// One snapshot: `addresses` are read one after the other, 8 bytes each. Returns what was read.
+  std::vector<std::uint64_t> take(const std::vector<std::uint64_t>& addresses) {
+    ReplayMemory replay(memory, plan);
+    memory.exchanges = 0;
+    replay.prefetch();
+    std::vector<std::uint64_t> values;
+    for (const std::uint64_t at : addresses) values.push_back(number_at(replay, at));
+    replay.finish();
+    return values;
+  }
+
+  static std::uint64_t number_at(PhysMemory& from, std::uint64_t at) {
+    Bytes bytes(8);
+    REQUIRE(from.read_one(GuestPhys(at), bytes));
+    return load_le(bytes.data(), 8);
+  }
+
+  FakeMemory memory{kRam};
+  ReplayPlan plan;
+};
+
+TEST_CASE_FIXTURE(Fixture,
+                  "the second snapshot has in one exchange what the first had in several") {
+  const std::vector<std::uint64_t> addresses{0x100, 0x8000, 0x8040, 0x20000, 0xffff8};
+  CHECK(take(addresses) == addresses);
+  CHECK(memory.exchanges == addresses.size());
+  CHECK(take(addresses) == addresses);
+  CHECK(memory.exchanges == 1);
+}
+
+TEST_CASE_FIXTURE(Fixture, "bytes are those of this snapshot, and never of the one before") {
+  take({0x100, 0x2000});
+  memory.write_u64(0x100, 7);
+  CHECK(take({0x100, 0x2000}) == std::vector<std::uint64_t>{7, 0x2000});
+  CHECK(memory.exchanges == 1);
+}
+
+TEST_CASE_FIXTURE(Fixture, "what the plan lacks is read, and is there the next time") {
+  take({0x100});
+  CHECK(take({0x100, 0x3000}) == std::vector<std::uint64_t>{0x100, 0x3000});
+  CHECK(memory.exchanges == 2);
+  CHECK(take({0x3000, 0x100}) == std::vector<std::uint64_t>{0x3000, 0x100});
+  CHECK(memory.exchanges == 1);
+}
+
+TEST_CASE_FIXTURE(Fixture, "a read that only begins or ends in known lines is read as a whole") {
+  take({0x1000, 0x1080});
+  ReplayMemory replay(memory, plan);
+  replay.prefetch();
+  for (const std::uint64_t begin : {0x1000UL, 0x0fc0UL, 0x1020UL, 0x1070UL}) {
+    CAPTURE(begin);
+    Bytes bytes(0x80);
+    REQUIRE(replay.read_one(GuestPhys(begin), bytes));
+    for (std::size_t i = 0; i < bytes.size(); i += 8)
+      CHECK(load_le(bytes.data() + i, 8) == begin + i);
+  }
+}
+
+TEST_CASE_FIXTURE(Fixture, "a read over several known lines is answered from them") {
+  take({0x1000, 0x1040, 0x1080});
+  ReplayMemory replay(memory, plan);
+  replay.prefetch();
+  memory.exchanges = 0;
+  Bytes bytes(0x90);
+  REQUIRE(replay.read_one(GuestPhys(0x1028), bytes));
+  for (std::size_t i = 0; i < bytes.size(); i += 8)
+    CHECK(load_le(bytes.data() + i, 8) == 0x1028 + i);
+  CHECK(memory.exchanges == 0);
+}
+
+TEST_CASE_FIXTURE(Fixture, "once the guest has run, everything is read anew") {
+  take({0x100});
+  ReplayMemory replay(memory, plan);
+  replay.prefetch();
+  replay.forget();
+  memory.write_u64(0x100, 9);
+  CHECK(number_at(replay, 0x100) == 9);
+}
+
+TEST_CASE_FIXTURE(Fixture, "what is not asked for any more is forgotten") {
+  take({0x100, 0x2000});
+  for (int i = 0; i < ReplayPlan::kForgetAfter; ++i) {
+    CHECK(plan.size() == 2);
+    take({0x100});
+  }
+  take({0x100});
+  CHECK(plan.size() == 1);
+}
+
+TEST_CASE_FIXTURE(Fixture,
+                  "lines that cannot be read any more leave the others, and their reason") {
+  take({0x100, 0x2000, 0xf0000});
+  FakeMemory smaller(0x80000);
+  smaller.write_u64(0x100, 1);
+  smaller.write_u64(0x2000, 2);
+  ReplayMemory replay(smaller, plan);
+  replay.prefetch();
+  smaller.exchanges = 0;
+  CHECK(number_at(replay, 0x100) == 1);
+  CHECK(number_at(replay, 0x2000) == 2);
+  CHECK(smaller.exchanges == 0);
+  Bytes bytes(8);
+  const auto lost = replay.read_one(GuestPhys(0xf0000), bytes);
+  REQUIRE_FALSE(lost);
+  CHECK(lost.error().code == ErrorCode::kNotRam);
+}
+
+TEST_CASE_FIXTURE(Fixture, "large batches and more lines than a plan may have are not remembered") {
+  {
+    ReplayMemory replay(memory, plan);
+    Bytes bytes(128 << 10);
+    REQUIRE(replay.read_one(GuestPhys(0), bytes));
+    replay.finish();
+    CHECK(plan.size() == 0);
+  }
+  ReplayMemory replay(memory, plan);
+  Bytes bytes(32 << 10);
+  for (std::uint64_t at = 0; at < kRam; at += bytes.size())
+    REQUIRE(replay.read_one(GuestPhys(at), bytes));
+  replay.finish();
+  CHECK(plan.size() == ReplayPlan::kMaxLines);
+}
+
+TEST_CASE_FIXTURE(Fixture, "a read at the end of the address space is handed on") {
+  ReplayMemory replay(memory, plan);
+  Bytes bytes(16);
+  CHECK_FALSE(replay.read_one(GuestPhys(~std::uint64_t{7}), bytes));
+  CHECK_FALSE(replay.read_one(GuestPhys(~std::uint64_t{15}), bytes));
+  replay.finish();
+  CHECK(plan.size() == 0);
+}
+
+TEST_CASE("kinds that differ behind a '?' share a plan, and the oldest plan makes room") {
+  ReplayPlans plans;
+  plans.of("map 3?key=1").used({1, 2, 3});
+  CHECK(plans.of("map 3?key=2").size() == 3);
+  CHECK(plans.of("map 4").size() == 0);
+  for (std::size_t i = 0; i < ReplayPlans::kMaxPlans - 1; ++i) {
+    plans.of("map 3");
+    plans.of(fmt::format("other {}", i));
+  }
+  CHECK(plans.of("map 3").size() == 3);
+  for (std::size_t i = 0; i < ReplayPlans::kMaxPlans; ++i) plans.of(fmt::format("new {}", i));
+  CHECK(plans.of("map 3").size() == 0);
+}
+
+}  // namespace
+}  // namespace guestscope
