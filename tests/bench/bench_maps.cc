@@ -121,12 +121,10 @@ Result<std::size_t> look_up(GuestKernel& kernel, PhysMemory& memory, std::uint64
 }
 
 Json json_of(const Cost& cost) {
-  return {{"ms", cost.ms},
-          {"round_trips", cost.round_trips},
-          {"packets", cost.packets},
-          {"bytes_read", cost.bytes},
-          {"entries", cost.entries},
-          {"mb_per_s", static_cast<double>(cost.bytes) / cost.ms / 1000}};
+  return {
+      {"ms", cost.ms},           {"round_trips", cost.round_trips},
+      {"packets", cost.packets}, {"bytes_read", cost.bytes},
+      {"entries", cost.entries}, {"mb_per_s", static_cast<double>(cost.bytes) / cost.ms / 1000}};
 }
 
 Json run(const std::string& stub, const std::string& vmlinux) {
