@@ -85,7 +85,7 @@ static u64 find_symbol(const char *name, const char *with) {
 }
 
 // Functions of the kernel, of a program and of a module; and what looks like one.
-static void fill_handlers(void) {
+void fill_handlers(void) {
   const u64 begin = find_symbol("wake_up_process\n", ""), program = find_symbol("bpf_prog_", "[bpf]");
   const struct handlers handlers = {
       .begin = (handler_t)begin,
@@ -129,5 +129,4 @@ void make_typed(void) {
   fill_members();
   fill_numbers();
   fill_rest();
-  fill_handlers();
 }

@@ -117,7 +117,8 @@ TEST_CASE_FIXTURE(Functions, "without functions of the kernel's, nothing is read
   put_program();
   put_module();
   const std::vector<std::uint64_t> values = {kProgram, kModule, handler};
-  CHECK(read(array(number, values)).functions.empty());
+  for (int i = 0; i < 2; ++i)  // the first reading of all takes one more
+    CHECK(read(array(number, values)).functions.empty());
   const std::size_t plain = exchanges;
   CHECK(read(array(pointer, values)).functions.empty());
   CHECK(exchanges == plain);
