@@ -83,6 +83,11 @@ Answer json_answer(const Json& json, bool pretty, int status) {
   return {.status = status, .body = dump_json(json, pretty ? 2 : -1) + "\n"};
 }
 
+Answer text_answer(std::string text, bool pretty) {
+  if (pretty) text = dump_json(Json::parse(text), 2) + "\n";
+  return {.body = std::move(text)};
+}
+
 Answer bytes_answer(ByteSpan bytes) {
   return {.content_type = "application/octet-stream",
           .body = std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size())};

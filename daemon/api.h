@@ -52,6 +52,9 @@ Answer ambiguous_answer(std::string_view kinds, const std::string& ref,
 /// Sends `json`, indented when the request has ?pretty.
 Answer json_answer(const Json& json, bool pretty, int status = 200);
 
+/// JSON that has been written, indented when the request has ?pretty.
+Answer text_answer(std::string text, bool pretty);
+
 /// Bytes of the guest as they are.
 Answer bytes_answer(ByteSpan bytes);
 

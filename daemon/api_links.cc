@@ -2,6 +2,8 @@
 #include <algorithm>
 
 #include "daemon/api.h"
+#include "daemon/bpftool_json.h"
+#include "daemon/bpftool_show.h"
 #include "daemon/guest_json.h"
 #include "daemon/progs_json.h"
 
@@ -25,11 +27,13 @@ Result<void> keep_wanted(std::vector<LinkInfo>& links, const Request& request) {
 
 Answer answer_links(GuestSession& session, const Request& request) {
   const bool one = request.path.size() == 2;
-  const auto valid =
-      one ? request.allow_only({"pretty"}) : request.allow_only({"pretty", "type", "prog_id"});
+  const auto valid = one ? request.allow_only({"pretty", "format"})
+                         : request.allow_only({"pretty", "format", "type", "prog_id"});
   if (!valid) return problem_answer(valid.error());
   const auto pretty = request.flag("pretty");
   if (!pretty) return problem_answer(pretty.error());
+  const auto bpftool = wants_bpftool(request);
+  if (!bpftool) return problem_answer(bpftool.error());
   std::vector<LinkInfo> none;
   if (const auto asked = keep_wanted(none, request); !asked) return problem_answer(asked.error());
   const auto id = one ? parse_number(request.path[1]) : std::nullopt;
@@ -46,9 +50,11 @@ Answer answer_links(GuestSession& session, const Request& request) {
   if (one) {
     const auto found = std::ranges::find(links, *id, &LinkInfo::id);
     if (found == links.end()) return none_answer("link", request.path[1], taken->value.problems);
+    if (*bpftool) return text_answer(bpftool_link(*found) + "\n", *pretty);
     json.update(link_json(*found));
   } else {
     (void)keep_wanted(links, request);
+    if (*bpftool) return text_answer(bpftool_list(links, bpftool_link), *pretty);
     json["links"] = Json::array();
     for (const LinkInfo& link : links) json["links"].push_back(link_json(link));
   }

@@ -2,6 +2,8 @@
 #include <algorithm>
 
 #include "daemon/api.h"
+#include "daemon/bpftool_json.h"
+#include "daemon/bpftool_show.h"
 #include "daemon/guest_json.h"
 #include "daemon/progs_json.h"
 
@@ -71,20 +73,28 @@ Answer answer_progs(GuestSession& session, const Request& request) {
                                                   request.path[2])});
   }
   const bool one = request.path.size() == 2;
-  if (const auto valid = request.allow_only({"pretty"}); !valid)
+  if (const auto valid = request.allow_only({"pretty", "format"}); !valid)
     return problem_answer(valid.error());
   const auto pretty = request.flag("pretty");
   if (!pretty) return problem_answer(pretty.error());
+  const auto bpftool = wants_bpftool(request);
+  if (!bpftool) return problem_answer(bpftool.error());
   auto taken = session.snapshot(
       "progs", [](GuestKernel& kernel, PhysMemory& memory) { return kernel.progs(memory); },
       kSnapshotTimeout);
   if (!taken) return snapshot_problem(taken.error(), session, "progs");
   ProgList& list = taken->value;
-  Json json = {{"snapshot", snapshot_json(taken->meta)}};
-  if (list.stats_enabled) json["stats_enabled"] = *list.stats_enabled;
   if (one) {
     keep_ref(list.progs, request.path[1]);
     if (auto problem = not_one(list, request.path[1])) return *std::move(problem);
+  }
+  if (*bpftool)
+    return text_answer(
+        one ? bpftool_prog(list.progs.front()) + "\n" : bpftool_list(list.progs, bpftool_prog),
+        *pretty);
+  Json json = {{"snapshot", snapshot_json(taken->meta)}};
+  if (list.stats_enabled) json["stats_enabled"] = *list.stats_enabled;
+  if (one) {
     json.update(prog_json(list.progs.front(), true));
   } else {
     json["progs"] = Json::array();

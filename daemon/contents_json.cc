@@ -94,7 +94,10 @@ class PartWriter {
       problems_.add(fmt::format("entries[{}].{}", before_ + record, what), error);
     };
     if (plan_ && type != 0) {
-      const auto done = append_value(text, *plan_, type, bytes, problem);
+      // A key is shown as it has to be given.
+      const auto done = what == "key"
+                            ? append_value(text, *plan_, type, bytes, problem)
+                            : append_value(text, *plan_, type, bytes, problem, contents_.functions);
       if (done) return;
       problem(done.error());
     }

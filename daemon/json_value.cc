@@ -14,7 +14,8 @@ namespace {
 /// million elements costs its text and nothing more.
 class JsonText final : public ValueVisitor {
  public:
-  JsonText(std::string& text, const OnDamage& on_damage) : text_(text), on_damage_(on_damage) {}
+  JsonText(std::string& text, const OnDamage& on_damage, const FunctionNames& functions)
+      : text_(text), on_damage_(on_damage), functions_(functions) {}
 
   void begin_object() override { open('{'); }
   void key(std::string_view name) override {
@@ -48,6 +49,11 @@ class JsonText final : public ValueVisitor {
     append_string(text_, text);
   }
   void pointer(GuestVirt address) override { string(fmt::format("{:#x}", address.value())); }
+  void function(GuestVirt address) override {
+    const auto found = functions_.find(address.value());
+    if (found == functions_.end()) return pointer(address);
+    string(found->second);
+  }
   void hex(ByteSpan bytes) override { string(hex_bytes(bytes)); }
   void null() override { put("null"); }
   void damaged(const Error& error) override {
@@ -78,6 +84,7 @@ class JsonText final : public ValueVisitor {
 
   std::string& text_;
   const OnDamage& on_damage_;
+  const FunctionNames& functions_;
   bool needs_comma_ = false;
   bool after_key_ = false;
 };
@@ -116,8 +123,8 @@ std::optional<Bytes> parse_hex_bytes(std::string_view text) {
 }
 
 Result<void> append_value(std::string& text, ValuePlan& plan, TypeId type, ByteSpan bytes,
-                          const OnDamage& on_damage) {
-  JsonText writer(text, on_damage);
+                          const OnDamage& on_damage, const FunctionNames& functions) {
+  JsonText writer(text, on_damage, functions);
   return visit_value(plan, type, bytes, writer);
 }
 

@@ -11,6 +11,7 @@
 #include <string>
 
 #include "arch/bytes.h"
+#include "introspect/address_names.h"
 #include "introspect/value_plan.h"
 
 namespace guestscope {
@@ -27,11 +28,11 @@ std::optional<Bytes> parse_hex_bytes(std::string_view text);
 /// Told of parts of a value that make no sense; they stand as null in the text.
 using OnDamage = std::function<void(const Error&)>;
 
-/// Appends the value by its type as JSON text, always valid UTF-8. Pointers are hex strings,
-/// 128-bit numbers decimal strings: JSON numbers are read with 53 or 64 bits. On error nothing is
-/// appended.
+/// Appends the value by its type as JSON text, always valid UTF-8. Pointers are hex strings, those
+/// to functions that are among `functions` their names; 128-bit numbers are decimal strings: JSON
+/// numbers are read with 53 or 64 bits. On error nothing is appended.
 Result<void> append_value(std::string& text, ValuePlan& plan, TypeId type, ByteSpan bytes,
-                          const OnDamage& on_damage = {});
+                          const OnDamage& on_damage = {}, const FunctionNames& functions = {});
 /// For one value.
 Result<void> append_value(std::string& text, const Btf& btf, TypeId type, ByteSpan bytes,
                           const OnDamage& on_damage = {});

@@ -126,8 +126,13 @@ class LatchSearch {
   std::map<std::uint64_t, Hit> hits_;
 };
 
-std::string with_offset(std::string_view name, std::uint64_t offset) {
-  return fmt::format("{}+{:#x}", name, offset);
+/// Of what a symbol's type may be, those that stand for variables.
+constexpr unsigned kObject = 1, kThreadLocal = 6;  // STT_OBJECT, STT_TLS
+
+/// Sizes are not known of all places in assembly code.
+bool is_in_function(const WireSymbol& symbol, std::uint64_t offset) {
+  const unsigned type = std::to_integer<unsigned>(symbol.info) & 15;
+  return type != kObject && type != kThreadLocal && (offset == 0 || offset < symbol.size);
 }
 
 /// Of some toolchains: "$x", "$d.3", ".L12".
@@ -138,27 +143,47 @@ bool marks_code(std::string_view name) {
 }  // namespace
 
 std::vector<std::string> AddressNames::of(std::span<const GuestVirt> addresses) {
+  const Names names = find(addresses);
+  std::vector<std::string> list;
+  list.reserve(addresses.size());
+  for (const GuestVirt address : addresses) {
+    std::string& text = list.emplace_back();
+    const auto found = names.find(address.value());
+    if (found == names.end() || found->second.name.empty()) continue;
+    const Place& place = found->second;
+    text = fmt::format("{}+{:#x}", place.name, place.offset);
+    if (!place.owner.empty()) text += fmt::format(" [{}]", place.owner);
+  }
+  return list;
+}
+
+FunctionNames AddressNames::functions(std::span<const GuestVirt> addresses) {
+  FunctionNames functions;
+  for (auto& [address, place] : find(addresses)) {
+    if (place.name.empty() || !place.in_function) continue;
+    functions[address] =
+        place.offset == 0 ? place.name : fmt::format("{}+{:#x}", place.name, place.offset);
+  }
+  return functions;
+}
+
+AddressNames::Names AddressNames::find(std::span<const GuestVirt> addresses) {
   Names names;
   for (const GuestVirt address : addresses)
     if (is_kernel(address)) names.try_emplace(address.value());
   name_image(names);
   name_bpf(names);
   name_modules(names);
-  std::vector<std::string> list;
-  list.reserve(addresses.size());
-  for (const GuestVirt address : addresses) {
-    const auto found = names.find(address.value());
-    list.push_back(found == names.end() ? std::string() : found->second);
-  }
-  return list;
+  return names;
 }
 
 namespace {
 
-std::vector<std::uint64_t> nameless(const std::map<std::uint64_t, std::string>& names) {
+template <typename Names>
+std::vector<std::uint64_t> nameless(const Names& names) {
   std::vector<std::uint64_t> list;
-  for (const auto& [address, name] : names)
-    if (name.empty()) list.push_back(address);
+  for (const auto& [address, place] : names)
+    if (place.name.empty()) list.push_back(address);
   return list;
 }
 
@@ -166,15 +191,16 @@ std::vector<std::uint64_t> nameless(const std::map<std::uint64_t, std::string>& 
 
 void AddressNames::name_image(Names& names) const {
   std::vector<std::uint64_t> linked;
-  for (const auto& [address, name] : names)
+  for (const auto& [address, place] : names)
     if (address - location_->text_base.value() < location_->image_size)
       linked.push_back(address - location_->slide);
   if (linked.empty()) return;
   const auto symbols = layouts_->kernel().symbols().containing(linked);
   for (std::size_t i = 0; i < linked.size(); ++i)
     if (symbols[i])
-      names[linked[i] + location_->slide] =
-          with_offset(symbols[i]->name, linked[i] - symbols[i]->value);
+      names[linked[i] + location_->slide] = {.name = std::string(symbols[i]->name),
+                                             .offset = linked[i] - symbols[i]->value,
+                                             .in_function = symbols[i]->code};
 }
 
 void AddressNames::name_bpf(Names& names) {
@@ -193,7 +219,8 @@ void AddressNames::name_bpf(Names& names) {
   std::size_t index = 0;
   for (const auto& [address, hit] : hits)
     if (const auto text = texts[index++])
-      names[address] = with_offset(*text, address - hit.start) + " [bpf]";
+      names[address] = {
+          .name = *text, .offset = address - hit.start, .owner = "bpf", .in_function = true};
 }
 
 void AddressNames::name_modules(Names& names) {
@@ -263,12 +290,15 @@ void AddressNames::name_in_module(GuestVirt module, std::span<const std::uint64_
   }
   texts.read(*memory_);
   for (std::size_t i = 0; i < addresses.size(); ++i)
-    for (std::size_t j = 0; j < kSamePlace && names[addresses[i]].empty(); ++j) {
+    for (std::size_t j = 0; j < kSamePlace && names[addresses[i]].name.empty(); ++j) {
       const auto text = texts[i * kSamePlace + j];
       if (candidates[i][j] == 0 || !text || marks_code(*text)) continue;
-      names[addresses[i]] =
-          fmt::format("{} [{}]", with_offset(*text, addresses[i] - symbols[candidates[i][j]].value),
-                      view->text(kModuleName));
+      const WireSymbol& symbol = symbols[candidates[i][j]];
+      const std::uint64_t offset = addresses[i] - symbol.value;
+      names[addresses[i]] = {.name = *text,
+                             .offset = offset,
+                             .owner = std::string(view->text(kModuleName)),
+                             .in_function = is_in_function(symbol, offset)};
     }
 }
 

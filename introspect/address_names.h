@@ -14,12 +14,16 @@
 #include <map>
 #include <span>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "introspect/kernel_location.h"
 #include "introspect/layouts.h"
 
 namespace guestscope {
+
+/// What functions are called, by their addresses.
+using FunctionNames = std::unordered_map<std::uint64_t, std::string>;
 
 class AddressNames {
  public:
@@ -30,12 +34,23 @@ class AddressNames {
   std::vector<std::string> of(std::span<const GuestVirt> addresses);
   std::string of(GuestVirt address) { return std::move(of(std::span(&address, 1)).front()); }
 
+  /// The names of those that are in functions, by themselves: "do_idle" where it begins,
+  /// "do_idle+0x1a" inside of it.
+  FunctionNames functions(std::span<const GuestVirt> addresses);
+
   /// Whether it can be the kernel's: the upper half of the address space.
   static bool is_kernel(GuestVirt address) { return address.value() >> 63 != 0; }
 
  private:
-  using Names = std::map<std::uint64_t, std::string>;
+  struct Place {
+    std::string name{};  ///< empty: none
+    std::uint64_t offset = 0;
+    std::string owner{};  ///< what stands in brackets: a module's name; empty for the kernel itself
+    bool in_function = false;
+  };
+  using Names = std::map<std::uint64_t, Place>;
 
+  Names find(std::span<const GuestVirt> addresses);
   void name_image(Names& names) const;
   void name_bpf(Names& names);
   void name_modules(Names& names);

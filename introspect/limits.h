@@ -130,6 +130,10 @@ inline constexpr std::size_t kMaxCgroupDepth = 1024;
 inline constexpr std::size_t kMaxCgroupStorages = 256;
 /// Fields of a map's values that the kernel keeps for itself. It accepts 11.
 inline constexpr std::uint64_t kMaxHiddenFields = 64;
+/// Different functions that the values of one part of a map point to and that are named: each costs
+/// a look at all symbols of its module, while the guest stands still. Tables of functions have
+/// hundreds.
+inline constexpr std::size_t kMaxNamedFunctions = 4096;
 /// Indexes without an entry that are listed where bpftool lists them. A table of more pointers has
 /// 128 MB.
 inline constexpr std::uint64_t kMaxListedIndexes = 1U << 24;

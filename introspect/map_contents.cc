@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "introspect/contents_builder.h"
+#include "introspect/function_names.h"
 #include "introspect/hidden_fields.h"
 #include "introspect/limits.h"
 
@@ -232,6 +233,7 @@ Result<MapContents> read_map_contents(MapReadContext& context, const MapInfo& ma
   GS_CHECK(reader->list(context, map, builder));
   MapContents contents = builder.finish();
   find_types(context, map, contents);
+  name_functions(context, contents);
   return contents;
 }
 
@@ -256,6 +258,7 @@ Result<MapContents> read_map_entry(MapReadContext& context, const MapInfo& map,
     contents.problems.add_all(shape.problems);
   }
   contents.hidden = shape.hidden;
+  name_functions(context, contents);
   return contents;
 }
 

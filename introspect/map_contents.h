@@ -17,6 +17,7 @@
 #include <limits>
 #include <memory>
 
+#include "introspect/address_names.h"
 #include "introspect/bpf_maps.h"
 #include "introspect/btf_cache.h"
 #include "introspect/facts.h"
@@ -68,7 +69,8 @@ class MapContents {
   TypeId key_type = 0;               ///< 0: no type
   TypeId value_type = 0;
   std::vector<HiddenField> hidden{};
-  Facts facts{};  ///< of the map as a whole: a ring buffer's positions
+  FunctionNames functions{};  ///< that values point to
+  Facts facts{};              ///< of the map as a whole: a ring buffer's positions
   /// What looking up any key of this map gives to user space instead of a value (an errno), as
   /// bpftool would show it; 0 when look-ups work.
   int lookup_error = 0;

@@ -31,6 +31,12 @@ bool can_be_looked_up(const WireSymbol& symbol) {
   return symbol.section != SHN_UNDEF && type != STT_SECTION && type != STT_FILE;
 }
 
+// Assembly code may leave its places without a type.
+bool may_be_code(std::uint8_t info) {
+  const auto type = ELF64_ST_TYPE(info);
+  return type == STT_FUNC || type == STT_NOTYPE || type == STT_GNU_IFUNC;
+}
+
 // Of several symbols of one name, or at one address: the higher, the better.
 int rank(const Symbol& symbol) { return (symbol.global ? 2 : 0) + (symbol.size != 0 ? 1 : 0); }
 
@@ -93,7 +99,8 @@ Symbol SymbolTable::kallsyms_symbol(std::size_t entry) const {
           .name = kallsyms_.name_of(symbol),
           .section = {},
           .absolute = symbol.type == 'A',
-          .global = symbol.type >= 'A' && symbol.type <= 'Z'};
+          .global = symbol.type >= 'A' && symbol.type <= 'Z',
+          .code = std::string_view("TtWw").contains(symbol.type)};
 }
 
 Symbol SymbolTable::symbol(std::size_t entry) const {
@@ -105,7 +112,8 @@ Symbol SymbolTable::symbol(std::size_t entry) const {
           .name = name_at(wire.name),
           .section = section < sections_.size() ? sections_[section] : std::string_view{},
           .absolute = section == SHN_ABS,
-          .global = ELF64_ST_BIND(wire.info) != STB_LOCAL};
+          .global = ELF64_ST_BIND(wire.info) != STB_LOCAL,
+          .code = may_be_code(wire.info)};
 }
 
 std::optional<Symbol> SymbolTable::find(std::string_view name) const {
@@ -129,7 +137,8 @@ std::vector<Symbol> SymbolTable::find_all(std::string_view name) const {
                        .name = symbol.name,
                        .section = {},
                        .absolute = false,
-                       .global = true});
+                       .global = true,
+                       .code = false});
   return found;
 }
 

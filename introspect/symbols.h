@@ -33,6 +33,7 @@ struct Symbol {
   std::string_view section;  ///< ".data..percpu"; empty for absolute symbols and in kallsyms
   bool absolute = false;     ///< SHN_ABS, or 'A': a number and not a place in the image
   bool global = false;
+  bool code = false;  ///< a function, or a place in assembly code; not a variable
 };
 
 class SymbolTable {

@@ -41,6 +41,7 @@ class ValueWalk {
       case ValueShape::kBool: return integer(type, own, 0, type.bits);
       case ValueShape::kEnum: return enumerator(type, own, 0, type.bits);
       case ValueShape::kPointer: return visitor_.pointer(GuestVirt(load_number(own)));
+      case ValueShape::kFunction: return visitor_.function(GuestVirt(load_number(own)));
       case ValueShape::kFloat:
         return visitor_.f64(std::bit_cast<float>(static_cast<std::uint32_t>(load_number(own))));
       case ValueShape::kDouble: return visitor_.f64(std::bit_cast<double>(load_number(own)));

@@ -47,6 +47,8 @@ class ValueVisitor {
   /// An enumerator's name as BTF has it (see key()).
   virtual void enumerator(std::string_view name, std::uint64_t /*value*/) { string(name); }
   virtual void pointer(GuestVirt address) = 0;
+  /// A pointer whose type says that it leads to a function.
+  virtual void function(GuestVirt address) { pointer(address); }
   /// Bytes in memory order that have no type to print them by.
   virtual void hex(ByteSpan bytes) = 0;
   virtual void null() = 0;

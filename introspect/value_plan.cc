@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "introspect/limits.h"
 #include "introspect/special_fields.h"
 
 namespace guestscope {
@@ -46,7 +47,12 @@ void ValuePlan::plan(PlannedType& type) {
     case BtfKind::kInt:
     case BtfKind::kEnum:
     case BtfKind::kEnum64: return plan_number(type);
-    case BtfKind::kPtr: type.shape = ValueShape::kPointer; return;
+    case BtfKind::kPtr: {
+      const TypeId target = btf_.resolve(btf_.type(type.id).target).value_or(0);
+      type.shape =
+          btf_.kind(target) == BtfKind::kFuncProto ? ValueShape::kFunction : ValueShape::kPointer;
+      return;
+    }
     case BtfKind::kFloat:
       type.shape = type.size == 4   ? ValueShape::kFloat
                    : type.size == 8 ? ValueShape::kDouble
@@ -71,6 +77,34 @@ void ValuePlan::plan(PlannedType& type) {
       type.members.resize(btf_.type(type.id).count);
       return;
     default: type.shape = ValueShape::kBytes; return;
+  }
+}
+
+bool ValuePlan::has_functions(PlannedType& type, unsigned depth) {
+  if (depth > kMaxTypeDepth) return true;
+  if (type.has_functions) return *type.has_functions;
+  type.has_functions = false;  // meanwhile: a type inside of itself adds nothing
+  const bool found = any_has_functions(type, depth);
+  type.has_functions = found;
+  return found;
+}
+
+bool ValuePlan::any_has_functions(PlannedType& type, unsigned depth) {
+  using State = PlannedMember::State;
+  switch (type.shape) {
+    case ValueShape::kFunction: return true;
+    case ValueShape::kArray:
+      if (type.element == nullptr) type.element = &this->type(btf_.array(type.id).element);
+      return has_functions(*type.element, depth + 1);
+    case ValueShape::kObject:
+    case ValueShape::kSection:
+      for (std::size_t i = 0; i < type.members.size(); ++i) {
+        const PlannedMember& part = member(type, i);
+        const bool shown = part.state == State::kPlain || part.state == State::kAnonymous;
+        if (shown && has_functions(*part.type, depth + 1)) return true;
+      }
+      return false;
+    default: return false;
   }
 }
 

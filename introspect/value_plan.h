@@ -24,6 +24,7 @@ enum class ValueShape : std::uint8_t {
   kBool,
   kEnum,
   kPointer,
+  kFunction,  ///< a pointer to a function
   kFloat,
   kDouble,
   kArray,
@@ -57,7 +58,8 @@ struct PlannedType {
   std::uint32_t count = 0;         ///< of an array
   PlannedType* element = nullptr;  ///< of an array
   const SpecialField* special = nullptr;
-  std::optional<Error> error{};  ///< why it has no size, or makes no sense
+  std::optional<Error> error{};         ///< why it has no size, or makes no sense
+  std::optional<bool> has_functions{};  ///< pointers to them; empty: nobody has asked yet
   std::vector<PlannedMember> members{};
   std::vector<BtfEnumerator> enumerators{};
 };
@@ -78,8 +80,13 @@ class ValuePlan {
     if (member.state == PlannedMember::State::kUnknown) place(owner, i, member);
     return member;
   }
+  /// Whether a value of the type has a pointer to a function in it; true where it nests too deep to
+  /// tell.
+  bool has_functions(TypeId id) { return has_functions(type(id), 0); }
 
  private:
+  bool has_functions(PlannedType& type, unsigned depth);
+  bool any_has_functions(PlannedType& type, unsigned depth);
   void plan(PlannedType& type);
   void plan_number(PlannedType& type);
   void place(const PlannedType& owner, std::size_t i, PlannedMember& member);

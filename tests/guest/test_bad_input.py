@@ -220,8 +220,8 @@ class Requests(LiveTest):
 
     def test_bad_queries_are_refused(self):
         for query in ("/maps/b_hash?limit=x", "/maps/b_hash?limit=-1", "/maps/b_hash?key=zz", "/maps/b_hash?key_hex=0x010203",
-                      "/maps/b_pcpu_hash?cpu=x", "/maps/b_hash?format=xml", "/maps/b_hash?cursor=nonsense", "/runqueues?consistency=maybe",
-                      "/runqueues?tasks=perhaps", "/runqueues/x"):
+                      "/maps/b_pcpu_hash?cpu=x", "/maps/b_hash?format=xml", "/progs?format=xml", "/links/1?format=xml",
+                      "/maps/b_hash?cursor=nonsense", "/runqueues?consistency=maybe", "/runqueues?tasks=perhaps", "/runqueues/x"):
             with self.subTest(path=query):
                 answer = shared.daemon.request(query)
                 self.assert_problem(answer, 400, "invalid_request")

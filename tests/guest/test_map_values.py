@@ -23,7 +23,7 @@ KNOWN = {
                     "bytes": [97, 98, 99, 0], "small": [97, -1, 0, 1], "one": "z", "cube": [[[1, 2], [3, 4]], [[5, 6], [7, 8]]], "none": [],
                     "table": [[1], [2], [65535]]}},
     "y_modified": {1: {"value": 5, "pointer": "0x10", "address": [1, 2, 3, 4, 5, 6], "fixed": [[1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 9]],
-                       "handler": "0xffffffffc0000123", "table": ["0x0", "0x5"], "forward": "0x7fff12345678", "self": "0xffffffffffffffff",
+                       "handler": "0xffffdead00000123", "table": ["0x0", "0x5"], "forward": "0x7fff12345678", "self": "0xffffffffffffffff",
                        "limited": "0x0", "tagged": "0x1", "declared": 42}},
     "y_long_name": {1: {"a_member_whose_name_is_also_rather_long_for_the_kernel": 31337}},
     "y_grid": {0: 0, 1: 1000000007, 2: 2000000014},
@@ -52,6 +52,30 @@ class Values(LiveTest):
                         mine, value = ({member: of[member] for member in of if member not in NEEDS_ENUM64} for of in (mine, value))
                     # As JSON: in Python 1 equals True and 1.0.
                     self.assertEqual(json.dumps(mine), json.dumps(value))
+
+    def test_functions_are_named_where_the_kernel_names_them(self):
+        absent, entry = self.entries("y_handlers", "?raw")
+        value = entry["value"]
+        words = dict(zip(value, struct.unpack("<8Q", bytes.fromhex(entry["value_hex"]))))
+        places = {}
+        for line in shared.guest.run("grep -E 'wake_up_process|veth_xmit|bpf_prog_[0-9a-f]{16}| bpf_tree' /proc/kallsyms").splitlines():
+            places.setdefault(line.split()[2], set()).add(int(line.split()[0], 16))
+        self.assertEqual(value["begin"], "wake_up_process")
+        self.assertEqual(value["inside"], "wake_up_process+0x3")
+        for member in ("begin", "inside", "program", "in_program", "module"):
+            if words[member] == 0 and member == "module":  # its veth is no module
+                continue
+            # Where they are is in variables, whose symbols a kernel may lack.
+            if member not in ("begin", "inside") and "bpf_tree" not in places and value[member] == f"{words[member]:#x}":
+                continue
+            with self.subTest(member=member):
+                name, plus, offset = value[member].partition("+")
+                self.assertEqual(plus, "+" if member.startswith("in") else "")
+                self.assertIn(words[member] - int(offset or "0", 16), places.get(name, set()), value[member])
+        self.assertEqual((value["none"], value["garbage"], value["data"]), ("0x0", "0xffffdead00000123", f"{words['begin']:#x}"))
+        self.assertEqual(set(absent["value"].values()), {"0x0"})
+        dumped = shared.dump(next(other["id"] for other in shared.map_list if other.get("name") == "y_handlers"))
+        self.assertEqual(entry["value_hex"], oracle.hex_bytes(dumped[1].get("value")))
 
     def test_a_number_without_an_enumerator_has_the_sign_of_its_type(self):
         # Before enumerators of 64 bits types did not say whether they have one.

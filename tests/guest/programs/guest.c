@@ -446,6 +446,7 @@ int main(int count, char **words) {
   make_buffers();
   make_stacks();
   make_network();
+  fill_handlers();
   make_storage();
   make_arena();
   make_links();

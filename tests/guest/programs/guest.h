@@ -65,6 +65,7 @@ int make_large(void);
 
 // The parts.
 void make_typed(void);
+void fill_handlers(void);  // once modules are loaded
 void make_special(void);
 void make_tables(void);
 void make_buffers(void);

@@ -30,6 +30,7 @@ TYPED(y_bool, HASH, _Bool, 4);
 TYPED(y_int128, ARRAY, unsigned __int128, 2);
 TYPED(y_negative, ARRAY, enum negative, 2);
 TYPED(y_flexible, ARRAY, struct flexible, 2);
+TYPED(y_handlers, ARRAY, struct handlers, 2);
 TYPED(y_pcpu, PERCPU_ARRAY, struct nameless, 2);
 
 struct {

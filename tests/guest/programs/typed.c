@@ -1,4 +1,6 @@
 // Fills the maps of typed.bpf.c.
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "guest.h"
@@ -68,13 +70,43 @@ static void fill_numbers(void) {
   put_fd(map_of(object, "y_enum_key"), "y_enum_key", &key, &tiny);
 }
 
+// Of the kernel's symbols: the first whose name begins so, and whose line has the other text in it. 0: none.
+static u64 find_symbol(const char *name, const char *with) {
+  FILE *file = fopen("/proc/kallsyms", "r");
+  char line[1024];
+  u64 address = 0;
+  while (file && !address && fgets(line, sizeof(line), file)) {
+    // "ffffffff81000000 T _text", "… t veth_xmit\t[veth]"
+    char *at = strchr(line, ' ');
+    if (at && strlen(at) > 3 && !strncmp(at + 3, name, strlen(name)) && strstr(at, with)) address = strtoull(line, NULL, 16);
+  }
+  if (file) fclose(file);
+  return address;
+}
+
+// Functions of the kernel, of a program and of a module; and what looks like one.
+void fill_handlers(void) {
+  const u64 begin = find_symbol("wake_up_process\n", ""), program = find_symbol("bpf_prog_", "[bpf]");
+  const struct handlers handlers = {
+      .begin = (handler_t)begin,
+      .inside = (handler_t)(begin + 3),
+      .program = (handler_t)program,
+      .in_program = (handler_t)(program ? program + 5 : 0),
+      .module = (handler_t)find_symbol("veth_xmit", "[veth]"),
+      .none = NULL,
+      .garbage = (handler_t)0xffffdead00000123UL,
+      .data = (void *)begin,
+  };
+  set("y_handlers", 1, &handlers);
+}
+
 static void fill_rest(void) {
   struct texts texts = {.terminated = "seven77", .full = {'e', 'i', 'g', 'h', 't', '8', '8', '8'}, .after_end = {'a', 0, 'b'},
                         .lines = {"ab", {'c', 'd', 'e', 'f', 'g', 'h'}}, .bytes = "abc", .small = {'a', -1, 0, 1}, .one = {'z'},
                         .cube = {{{1, 2}, {3, 4}}, {{5, 6}, {7, 8}}}, .table = {{1}, {2}, {65535}}};
   set("y_texts", 0, &texts);
   struct modified modified = {.value = 5, .pointer = (void *)0x10UL, .address = {1, 2, 3, 4, 5, 6}, .fixed = {{1}, {[5] = 9}},
-                              .handler = (handler_t)0xffffffffc0000123UL, .table = {0, (void (*)(void))0x5UL},
+                              .handler = (handler_t)0xffffdead00000123UL, .table = {0, (void (*)(void))0x5UL},
                               .forward = (void *)0x7fff12345678UL, .self = (void *)~0UL, .tagged = (void *)0x1UL, .declared = 42};
   set("y_modified", 1, &modified);
   struct a_structure_whose_name_is_much_longer_than_fifteen_characters named = {31337};

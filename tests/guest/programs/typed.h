@@ -103,6 +103,18 @@ typedef u8 address_t[6];
 typedef int (*handler_t)(struct point *, u64);
 struct only_declared;
 
+// What stands in them, a program of user space has looked up.
+struct handlers {
+  handler_t begin;
+  handler_t inside;
+  handler_t program;
+  handler_t in_program;
+  handler_t module;
+  handler_t none;
+  handler_t garbage;
+  void *data;  // the same address as begin
+};
+
 struct modified {
   steady_t value;
   steady_pointer_t pointer;

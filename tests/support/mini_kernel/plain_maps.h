@@ -106,6 +106,25 @@ struct bpf_ksym {
     struct rb_node node[2];
   } tnode;
 };
+struct mod_kallsyms {
+  MINI_PTR(void) symtab;
+  u32 num_symtab;
+  MINI_PTR(char) strtab;
+};
+struct module {
+  char name[56];
+  MINI_PTR(struct mod_kallsyms) kallsyms;
+};
+struct module_memory {
+  u64 base;
+  u32 size;
+  struct {
+    MINI_PTR(struct module) mod;
+    struct {
+      struct rb_node node[2];
+    } node;
+  } mtn;
+};
 struct latch_tree_root {
   struct {
     struct {
@@ -133,5 +152,8 @@ struct plain_maps_uses {
   struct bpf_ksym ksym;
   struct latch_tree_root ksyms;
   struct vm_struct area;
+  struct module_memory module_memory;
+  struct module module;
+  struct mod_kallsyms module_symbols;
 };
 #endif

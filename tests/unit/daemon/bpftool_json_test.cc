@@ -7,6 +7,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "daemon/bpftool_show.h"
 #include "daemon/bpftool_value.h"
 #include "introspect/contents_builder.h"
 #include "tests/support/btf_builder.h"
@@ -351,6 +352,55 @@ TEST_CASE("a map's header is as in map show") {
   map.type = "type_40";
   CHECK(bpftool_map(map) ==
         R"({"id":0,"type":40,"flags":0,"bytes_key":0,"bytes_value":0,"max_entries":0,"frozen":0})");
+}
+
+TEST_CASE("a program is bpftool's object, with counters that are not zero only") {
+  ProgInfo prog;
+  prog.id = 84;
+  prog.name = "a_program_of_long_name";
+  prog.type = "tracing";
+  prog.tag = "071d0c066a08c95e";
+  prog.xlated_bytes = 16;
+  CHECK(bpftool_prog(prog) ==
+        R"({"id":84,"type":"tracing","name":"a_program_of_lo","tag":"071d0c066a08c95e",)"
+        R"("gpl_compatible":false,"bytes_xlated":16,"jited":false})");
+  prog.gpl_compatible = true;
+  prog.loaded_at_ns = 5;
+  prog.uid = 1000;
+  prog.jited_bytes = 20;
+  prog.memlock_bytes = 4096;
+  prog.map_ids = {9, 3};
+  prog.btf_id = 12;
+  prog.has_misses = true;
+  prog.per_cpu = {{0, {.runs = 2, .nanoseconds = 30, .recursion_misses = 1}}, {1, {.runs = 3}}};
+  CHECK(bpftool_prog(prog) ==
+        R"({"id":84,"type":"tracing","name":"a_program_of_long_name","tag":"071d0c066a08c95e",)"
+        R"("gpl_compatible":true,"run_time_ns":30,"run_cnt":5,"recursion_misses":1,"uid":1000,)"
+        R"("bytes_xlated":16,"jited":true,"bytes_jited":20,"bytes_memlock":4096,"map_ids":[9,3],)"
+        R"("btf_id":12})");
+  prog = ProgInfo{};
+  prog.type = "type_40";
+  CHECK(bpftool_list(std::vector{prog, prog}, bpftool_prog) ==
+        R"([{"id":0,"type":40,"tag":"","gpl_compatible":false,"bytes_xlated":0,"jited":false},)"
+        R"({"id":0,"type":40,"tag":"","gpl_compatible":false,"bytes_xlated":0,"jited":false}])"
+        "\n");
+  CHECK(bpftool_list(std::vector<ProgInfo>{}, bpftool_prog) == "[]\n");
+}
+
+TEST_CASE("a link has the members that bpftool knows of its type, in bpftool's order") {
+  LinkInfo link;
+  link.id = 3;
+  link.type = "cgroup";
+  link.prog_id = 7;
+  link.facts = {{.name = "attach_type", .value = "cgroup_inet_ingress"},
+                {.name = "cgroup_id", .value = std::uint64_t{4294967297}},
+                {.name = "path", .value = "/"}};
+  CHECK(bpftool_link(link) == R"({"id":3,"type":"cgroup","prog_id":7,"cgroup_id":4294967297,)"
+                              R"("attach_type":"cgroup_inet_ingress"})");
+  link.type = "xdp";
+  CHECK(bpftool_link(link) == R"({"id":3,"type":"xdp","prog_id":7})");
+  link.type = "type_90";
+  CHECK(bpftool_link(link) == R"({"id":3,"type":90,"prog_id":7})");
 }
 
 }  // namespace guestscope

@@ -139,6 +139,25 @@ TEST_CASE("a type that does not fit leaves the bytes as hex, with a problem that
   CHECK(json["problems"][1]["at"] == "entries[1].value");
 }
 
+TEST_CASE("a function that has a name is shown by it in values, and by its address in keys") {
+  std::size_t budget = 1 << 20;
+  MapInfo map;
+  map.key_size = map.value_size = 8;
+  ContentsBuilder builder(map, {}, budget);
+  builder.set_strides(8, 8);
+  for (const std::uint8_t address : {std::uint8_t{16}, std::uint8_t{32}})
+    builder.add(Bytes{std::byte{address}}, Bytes{std::byte{address}});
+  MapContents contents = builder.finish();
+  BtfBuilder types;
+  const TypeId function = types.refer(BtfKind::kPtr, types.add(BtfKind::kFuncProto, "", 0, 0));
+  with_types(contents, function, function, types);
+  contents.functions[16] = "do_idle+0x1a";
+  CHECK(written(contents, {.raw = true}) ==
+        R"("entries":[{"key":"0x10","key_hex":"1000000000000000","value":"do_idle+0x1a",)"
+        R"("value_hex":"1000000000000000"},{"key":"0x20","key_hex":"2000000000000000",)"
+        R"("value":"0x20","value_hex":"2000000000000000"}])");
+}
+
 TEST_CASE("the problems of the list come before those of the contents") {
   Filled filled;
   filled->problems().add("entries[0]", {.code = ErrorCode::kCorrupt, .message = "second"});

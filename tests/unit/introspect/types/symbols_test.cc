@@ -122,6 +122,25 @@ TEST_CASE("an address belongs to the symbol that covers it, a global one if ther
   CHECK(table->containing(UINT64_MAX)->name == "one");
 }
 
+TEST_CASE("functions are told from variables, places in assembly code among the functions") {
+  const Bytes symtab = table_of({{kOne, STB_LOCAL, STT_FUNC, 1, 0x1000, 0x10},
+                                 {kTwo, STB_GLOBAL, STT_OBJECT, 1, 0x2000, 0x10},
+                                 {kAbs, STB_GLOBAL, STT_NOTYPE, 1, 0x3000, 0x10}});
+  const auto table = SymbolTable::parse(symtab, names(), {"", ".text"}, "f");
+  REQUIRE(table);
+  CHECK(table->containing(0x1000)->code);
+  CHECK_FALSE(table->containing(0x2000)->code);
+  CHECK(table->containing(0x3000)->code);
+  const auto read = SymbolTable::from_kallsyms(kallsyms_of({{0x1000, 't', "local"},
+                                                            {0x2000, 'W', "weak"},
+                                                            {0x3000, 'd', "variable"},
+                                                            {0x4000, 'B', "_end"}}),
+                                               "f");
+  CHECK(read.containing(0x1000)->code);
+  CHECK(read.containing(0x2000)->code);
+  CHECK_FALSE(read.containing(0x3000)->code);
+}
+
 TEST_CASE("symbols of kallsyms are found by name, the table owning them") {
   auto table = SymbolTable::from_kallsyms(kallsyms_of({{0x31980, 'A', "runqueues"},
                                                        {0x1000, 'T', "_text"},

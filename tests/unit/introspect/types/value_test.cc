@@ -290,6 +290,34 @@ TEST_CASE("what the kernel keeps in a value is shown as what it is") {
   CHECK(print(btf, grown, Memory(8).put(0, 5, 4)) == "{val:5}");
 }
 
+TEST_CASE("pointers to functions are told from others, and a plan knows which values have none") {
+  struct Visitor : PrintVisitor {
+    void function(GuestVirt address) override { string(fmt::format("f{:x}", address.value())); }
+  } visitor;
+  BtfBuilder builder;
+  const TypeId number = builder.integer("u64", 8, 64);
+  const TypeId proto = builder.add(BtfKind::kFuncProto, "", 0, number);
+  const TypeId named = builder.refer(BtfKind::kTypedef, proto, "run_t");
+  const TypeId function = builder.refer(BtfKind::kPtr, named);
+  const TypeId data = builder.refer(BtfKind::kPtr, number);
+  const TypeId inner = builder.aggregate(BtfKind::kUnion, "", 8, {{"run", function, 0}});
+  const TypeId owner =
+      builder.aggregate(BtfKind::kStruct, "s", 16, {{"data", data, 0}, {"", inner, 64}});
+  const TypeId several = builder.array(owner, 2);
+  const TypeId next = builder.next_id() + 1;
+  const TypeId chain = builder.aggregate(BtfKind::kStruct, "chain", 8, {{"next", next, 0}});
+  const TypeId plain = builder.aggregate(BtfKind::kStruct, "plain", 8, {{"v", number, 0}});
+  const TypeId itself = builder.aggregate(BtfKind::kStruct, "circle", 8,
+                                          {{"circle", builder.next_id(), 0}, {"v", number, 0}});
+  const Btf btf = builder.build();
+  ValuePlan plan(btf);
+  CHECK(visit_value(plan, owner, Memory(16).put(0, 1, 8).put(8, 2, 8), visitor));
+  CHECK(visitor.out == "{data:0x1,run:\"f2\"}");
+  for (const TypeId has : {function, owner, several}) CHECK(plan.has_functions(has));
+  for (const TypeId lacks : {number, named, data, chain, plain, itself, TypeId{99}})
+    CHECK_FALSE(plan.has_functions(lacks));
+}
+
 TEST_CASE("one plan prints many values of many types as a plan for each does") {
   const Btf btf = fixture_btf();
   ValuePlan plan(btf);
