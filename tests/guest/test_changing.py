@@ -266,7 +266,8 @@ class Changing(LiveTest):
             self.assertEqual(daemon.get("/status")["guest"]["boots"], 1)
             self.assertNotIn("Sanitizer", daemon.stderr())
         self.assertTrue(all(now > then for then, now in zip(before, self.turns())), before)
-        self.assertGreater(self.statuses[200], sum(self.statuses.values()) * 0.9, self.statuses)
+        # Keys that come and go are often not there; other errors are rare.
+        self.assertGreater(self.statuses[200] + self.statuses[404], sum(self.statuses.values()) * 0.9, self.statuses)
         return consistent
 
     def test_answers_of_several_instants_are_whole_json_of_what_was_written(self):
