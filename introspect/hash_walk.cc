@@ -1,6 +1,7 @@
 #include "introspect/hash_walk.h"
 
 #include <algorithm>
+#include <string_view>
 
 #include "introspect/jhash.h"
 #include "introspect/limits.h"
@@ -258,11 +259,31 @@ void HashWalk::finish() {
   });
   if (!std::ranges::is_sorted(order, {}, &Owner::bucket))
     std::ranges::stable_sort(order, {}, &Owner::bucket);
+  drop_replaced(order);
   cut(order);
   std::vector<std::uint32_t> records;
   records.reserve(order.size());
   for (const Owner& owner : order) records.push_back(owner.record);
   builder_.set_order(std::move(records));
+}
+
+/// Of elements with one key, the first counts, as in a look-up: an update puts the new element in
+/// front before it takes the old one out (htab_map_update_elem()).
+void HashWalk::drop_replaced(std::vector<Owner>& order) {
+  std::set<std::string_view> keys;
+  auto kept = order.begin();
+  for (auto first = order.begin(); first != order.end();) {
+    const auto last = std::find_if(
+        first, order.end(), [&](const Owner& owner) { return owner.bucket != first->bucket; });
+    const bool alone = last - first == 1;
+    keys.clear();
+    for (; first != last; ++first) {
+      const std::span<std::byte> key = builder_.key_of(first->record);
+      if (alone || keys.emplace(reinterpret_cast<const char*>(key.data()), key.size()).second)
+        *kept++ = *first;
+    }
+  }
+  order.erase(kept, order.end());
 }
 
 void HashWalk::cut(std::vector<Owner>& order) {

@@ -66,9 +66,9 @@ class HashWalk {
   /// Some element's hash could be compared with what its key gives; the first answer stands.
   std::optional<bool> hash_is_ours() const { return hash_is_ours_; }
   /// Puts the records into the order of listing: bucket by bucket, each in chain order; of a chain
-  /// with a cycle every element once. Those of the first bucket up to the element at
-  /// part.from.after are left out, and so are those beyond the part's limit: the next part then
-  /// begins there. (A part ends with a bucket when it can.)
+  /// with a cycle every element once, and every key once. Those of the first bucket up to the
+  /// element at part.from.after are left out, and so are those beyond the part's limit: the next
+  /// part then begins there. (A part ends with a bucket when it can.)
   void finish();
 
  private:
@@ -113,6 +113,7 @@ class HashWalk {
   std::optional<std::size_t> slot_at(std::uint64_t address) const;
   std::uint64_t address_of(std::size_t record) const;
   void report(const Chain& chain, const char* what);
+  void drop_replaced(std::vector<Owner>& order);
   void cut(std::vector<Owner>& order);
 
   MapReadContext& context_;

@@ -17,15 +17,23 @@ MAPS = [
     "k_inode_store", "k_struct_ops", "big_hash", "big_hash_np", "big_lru", "y_bits", "z_lock", "z_timer",
 ]
 # Programs of programs/special.bpf.c that ran, and links. Programs that the kernel calls through a trampoline came to arm64 in 6.4.
-RAN_SINCE = {"start_timer": (5, 15), "keep_task": (6, 3), "fill_list": (6, 3), "fill_tree": (6, 5), "start_work": (6, 10)}
+RAN_SINCE = {"start_timer": (5, 15), "keep_task": (6, 3), "keep_current": (5, 19), "fill_list": (6, 3), "fill_tree": (6, 5),
+             "start_work": (6, 10)}
 LINKS_SINCE = {
     "at_raw_tp": (5, 8), "at_tp_btf": (5, 8), "at_iter_task": (5, 8), "at_iter_map": (5, 9), "at_cgroup_skb": (5, 7), "at_connect4": (5, 7),
     "at_flow": (5, 8), "at_sk_lookup": (5, 9), "at_xdp": (5, 9), "at_kprobe": (5, 15), "at_kretprobe": (5, 15), "at_uprobe": (5, 15),
     "at_tracepoint": (5, 15), "at_perf_event": (5, 15), "k_struct_ops": (6, 4), "at_netfilter": (6, 4), "at_tcx": (6, 6),
-    "at_uprobe_multi": (6, 6), "at_fentry": (5, 8), "at_fexit": (5, 8), "at_fmod_ret": (5, 8), "at_lsm": (5, 8), "at_freplace": (5, 10),
+    "at_fentry": (5, 8), "at_fexit": (5, 8), "at_fmod_ret": (5, 8), "at_lsm": (5, 8), "at_freplace": (5, 10),
+}
+# Those that a configuration may leave out, and the function of the kernel that is there with them.
+LINKS_WITH = {
+    "at_kprobe_multi": "register_fprobe_ips", "at_kret_multi": "register_fprobe_ips", "at_uprobe_multi": "bpf_uprobe_multi_link_attach",
+    "at_netkit": "netkit_link_attach", "at_sockmap": "sock_map_link_create", "at_trace_multi": "bpf_tracing_multi_attach",
 }
 ARM64_SINCE = {"at_fentry": (6, 4), "at_fexit": (6, 4), "at_fmod_ret": (6, 4), "at_lsm": (6, 4), "at_freplace": (6, 0),
                "k_struct_ops": (6, 4)}
+# Since when no more: a pointer that holds nothing has got another tag.
+UNTIL = {"keep_current": (6, 3)}
 # With PREEMPT_RT the verifier refuses timers.
 RT_LACKS = {"start_timer"}
 
@@ -39,7 +47,15 @@ def expected(since):
     """Those of a table that this guest's kernel must have."""
     arm64 = ARM64_SINCE if SERIES.startswith("arm64/") else {}
     lacking = RT_LACKS if SERIES.endswith("-rt") else set()
-    return {name for name, first in since.items() if version() >= max(first, arm64.get(name, first))} - lacking
+    return {name for name, first in since.items()
+            if max(first, arm64.get(name, first)) <= version() < UNTIL.get(name, (1000,))} - lacking
+
+
+@functools.lru_cache(maxsize=None)
+def expected_links():
+    """Those that this guest's kernel must have."""
+    functions = set(shared.guest.run(f"grep -owE '{'|'.join(sorted(set(LINKS_WITH.values())))}' /proc/kallsyms || true").split())
+    return expected(LINKS_SINCE) | {name for name, function in LINKS_WITH.items() if function in functions}
 
 
 @functools.lru_cache(maxsize=None)

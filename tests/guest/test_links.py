@@ -4,7 +4,7 @@ import struct
 import unittest
 
 from harness import LiveTest, shared
-from known import LINKS_SINCE, expected, map_ids, prog_ids
+from known import LINKS_SINCE, LINKS_WITH, expected_links, facts, map_ids, prog_ids
 
 # Programs whose instructions bpftool is asked for.
 FOR_BPFTOOL = ("on_switch", "with_functions", "never_run", "keep_typed", "at_iter_task")
@@ -13,7 +13,8 @@ FOR_BPFTOOL = ("on_switch", "with_functions", "never_run", "keep_typed", "at_ite
 class Links(LiveTest):
     def test_the_guest_has_every_link_that_its_kernel_has(self):
         made = {line.split()[1] for line in shared.made if line.startswith("link ")}
-        self.assertEqual(made & set(LINKS_SINCE), expected(LINKS_SINCE))
+        lacking = [line for line in shared.made if line.startswith("lacks at_")]
+        self.assertEqual(made & {*LINKS_SINCE, *LINKS_WITH}, expected_links(), lacking)
 
     def test_links_are_bpftools(self):
         answer = shared.daemon.get("/links")
@@ -40,7 +41,13 @@ class Links(LiveTest):
             "at_xdp": {"type": "xdp", "ifindex": 1, "devname": "lo"},
             "at_netfilter": {"type": "netfilter", "pf": 2, "hook": 3, "prio": -128, "flags": 0},
             "k_struct_ops": {"type": "struct_ops", "map_id": map_ids().get("k_struct_ops")},
-            "at_uprobe_multi": {"type": "uprobe_multi"},
+            "at_netkit": {"type": "netkit", "ifindex": facts().get("netkit_device"), "devname": "kit0", "attach_type": "netkit_primary"},
+            "at_sockmap": {"type": "sockmap", "map_id": map_ids().get("k_linked"), "attach_type": "sk_msg_verdict"},
+            "at_trace_multi": {"type": "tracing_multi", "prog_type": "tracing", "attach_type": "trace_fentry_multi", "func_cnt": 3},
+            "at_kprobe_multi": {"type": "kprobe_multi", "retprobe": False},
+            "at_kret_multi": {"type": "kprobe_multi", "retprobe": True, "func_cnt": 3, "missed": 0},
+            "at_uprobe_multi": {"type": "uprobe_multi", "retprobe": False, "path": "/bin/guest", "pid": 0, "func_cnt": 2,
+                                "funcs": [{"offset": 0x2000, "ref_ctr_offset": 0, "cookie": 7}, {"offset": 0x2010, "ref_ctr_offset": 0, "cookie": 8}]},
             "at_iter_map": {"type": "iter", "target_name": "bpf_map_elem", "map_id": map_ids()["iterated"]},
             "at_freplace": {"type": "tracing", "attach_type": "cgroup_inet_ingress", "prog_type": "ext"},
         }
@@ -52,6 +59,20 @@ class Links(LiveTest):
                 self.assertEqual({member: mine.get(member) for member in members}, members)
                 if name != "k_struct_ops":
                     self.assertEqual(mine["prog_id"], prog_ids()[name])
+
+    def test_functions_of_one_link_are_those_of_the_kernel(self):
+        symbols = {}
+        for line in shared.guest.run("grep -E ' bpf_fentry_test[0-9a-z_]*$' /proc/kallsyms").splitlines():
+            symbols[line.split()[2]] = int(line.split()[0], 16)
+        cookies = {"bpf_fentry_test2": 22, "bpf_fentry_test1": 11, "bpf_fentry_test4": 44}
+        for name, known in (("at_kprobe_multi", dict.fromkeys(f"bpf_fentry_test{i}" for i in range(1, 10))), ("at_kret_multi", cookies)):
+            mine = self.link(name)
+            if mine is None:
+                continue
+            with self.subTest(link=name):
+                found = {function["func"]: (int(function["addr"], 16), function.get("cookie")) for function in mine["funcs"]}
+                self.assertEqual(found, {function: (symbols[function], cookie) for function, cookie in known.items() if function in symbols})
+                self.assertEqual(mine["func_cnt"], len(found))
 
     def test_types_are_bpftools(self):
         theirs = shared.guest.json("bpftool -j btf show")

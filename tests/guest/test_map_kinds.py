@@ -100,6 +100,15 @@ class MapKinds(LiveTest):
     def test_a_resizable_hash_equals_bpftools(self):
         self.assertEqual(len(self.same_as_bpftool("k_rhash", sort=True)), 225)
 
+    @needs("k_rhash")
+    def test_a_key_of_a_resizable_hash_is_found(self):
+        for key in (1, 2, 3, 151, 298, 299):
+            entry, = self.entries("k_rhash", f"?raw&key={key}")
+            self.assertEqual((entry["key"], entry["value"]), (key, {"hop": key * key, "name": f"n{key}"}))
+        # Deleted; and never there.
+        for key in (0, 4, 296, 300, 1 << 31):
+            self.assert_problem(shared.daemon.request(f"/maps/k_rhash?key={key}"), 404, "not_found")
+
     def test_maps_of_maps_name_their_maps(self):
         ids = map_ids()
         hash_a, hash_b, array_a, array_b = (ids[f"k_inner_{name}"] for name in ("hash_a", "hash_b", "arr_a", "arr_b"))
@@ -123,20 +132,42 @@ class MapKinds(LiveTest):
     def test_stacks_are_symbolised(self):
         """That of a program at a tracepoint inside prctl()."""
         entry, = self.entries("k_stacks")
-        words = bytes.fromhex(oracle.hex_bytes(shared.dump(map_ids()["k_stacks"])[0].get("value")))
+        self.assertEqual(entry["key"], facts()["kernel_stack"])
+        names = self.check_symbols("k_stacks", entry)
+        self.assertIn("__set_task_comm", names)
+        self.assertTrue(any("sys_prctl" in name for name in names), names)
+
+    @needs("k_stacks_mod")
+    def test_code_of_modules_is_symbolised(self):
+        """The stack of a packet that the module veth hands from one of its devices to the other."""
+        entry, = self.entries("k_stacks_mod")
+        self.assertEqual(entry["key"], facts()["module_stack"])
+        self.assertIn("veth_xmit", self.check_symbols("k_stacks_mod", entry))
+        frame = next(frame for frame in entry["frames"] if frame["symbol"].startswith("veth_xmit+"))
+        self.assertRegex(frame["symbol"], r"^veth_xmit\+0x[0-9a-f]+ \[veth\]$")
+
+    def test_a_stack_is_found_by_its_id(self):
+        for name, fact in (("k_stacks", "kernel_stack"), ("k_stacks_id", "user_stack")):
+            with self.subTest(map=name):
+                known = facts()[fact]
+                self.assertEqual(self.entries(name, f"?raw&key={known}"), self.entries(name))
+                for other in (known ^ 1, known ^ 8, 16, 1 << 31):
+                    self.assert_problem(shared.daemon.request(f"/maps/{name}?key={other}"), 404, "not_found")
+
+    def check_symbols(self, map_name, entry):
+        """Compares a stack's addresses with bpftool's, their names with the kernel's; gives the names."""
+        words = bytes.fromhex(oracle.hex_bytes(shared.dump(map_ids()[map_name])[0].get("value")))
         addresses = [int.from_bytes(words[i:i + 8], "little") for i in range(0, len(words), 8)]
         self.assertEqual([int(frame["address"], 16) for frame in entry["frames"]], [address for address in addresses if address])
-        self.assertEqual(entry["key"], facts()["kernel_stack"])
         # "NAME+0x1a", "NAME+0x1a [bpf]"
         symbols = [frame["symbol"].partition(" ")[0].partition("+") for frame in entry["frames"]]
         names = [name for name, _, _ in symbols]
-        self.assertIn("__set_task_comm", names)
-        self.assertTrue(any("sys_prctl" in name for name in names), names)
         places = {}
         for line in shared.guest.run(f"grep -wF{''.join(f' -e {name}' for name in names)} /proc/kallsyms").splitlines():
             places.setdefault(line.split()[2], set()).add(int(line.split()[0], 16))
         for frame, (name, _, offset) in zip(entry["frames"], symbols):
             self.assertIn(int(frame["address"], 16) - int(offset, 16), places.get(name, set()), frame)
+        return names
 
     def test_stacks_of_user_space_have_build_ids(self):
         entry, = self.entries("k_stacks_id")

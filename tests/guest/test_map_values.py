@@ -7,6 +7,7 @@ import unittest
 
 import oracle
 from harness import LiveTest, shared
+from known import le
 
 # What programs/typed.c puts there.
 KNOWN = {
@@ -120,9 +121,10 @@ class Values(LiveTest):
                     pairs = list(zip(bytes.fromhex(mine["value_hex"]), bytes.fromhex(oracle.hex_bytes(theirs.get("value")))))
                     self.assertEqual([pair for pair in pairs if pair[1] not in (0, pair[0])], [])
                     self.assertEqual(pairs[:2], [pair[:1] * 2 for pair in pairs[:2]])
-        if "ran keep_task" in shared.made:
-            kept = next(entry["value"] for entry in self.entries("z_kept") if entry["key"] == 1)
-            self.assertRegex(kept["task"], "^0xff[0-9a-f]{14}$")
+        if {"ran keep_task", "ran keep_current"} & shared.made:
+            kept = next(entry for entry in self.entries("z_kept", "?raw") if entry["key"] == 1)
+            self.assertRegex(kept["value"]["task"], "^0xff[0-9a-f]{14}$")
+            self.assertEqual(kept["value_hex"], le(0x1111, 8) + le(0, 8) + le(0x2222, 8))
 
 
 class Parts(LiveTest):

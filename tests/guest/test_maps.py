@@ -10,7 +10,7 @@ from harness import LiveTest, shared
 READABLE = {"array", "hash", "lru_hash", "percpu_array", "percpu_hash", "lru_percpu_hash"}
 
 # Of the other types, those that nothing is put into, and Bloom filters, whose values cannot be listed.
-EMPTY = {"p_stacks", "p_stack", "p_bloom", "p_perf", "k_queue_empty", "k_lpm_empty", "k_bloom"}
+EMPTY = {"p_stacks", "p_stack", "p_bloom", "p_perf", "k_queue_empty", "k_lpm_empty", "k_bloom", "k_linked"}
 
 # What programs/guest.c puts there: read from its source, not from bpftool, so an error common to both shows.
 KNOWN = {

@@ -426,6 +426,7 @@ static void start_tasks(struct progs_bpf *progs, int online) {
 int main(int count, char **words) {
   if (count > 2 && strcmp(words[1], "code") == 0) return print_code(count - 2, words + 2);
   if (count == 2 && strcmp(words[1], "large") == 0) return make_large();
+  if (count == 2 && strcmp(words[1], "changing") == 0) return make_changing();
   setvbuf(stdout, NULL, _IOLBF, 0);
   possible_cpus = libbpf_num_possible_cpus();
   int online = (int)sysconf(_SC_NPROCESSORS_ONLN);
@@ -444,9 +445,9 @@ int main(int count, char **words) {
   make_special();
   make_tables();
   make_buffers();
-  make_stacks();
   make_network();
   fill_handlers();
+  make_stacks();
   make_storage();
   make_arena();
   make_links();

@@ -62,6 +62,7 @@ void write_pid(const char *path, pid_t pid);
 // Not a part: what the program does when it is called as `guest code …`; gives the exit status.
 int print_code(int count, char **words);
 int make_large(void);
+int make_changing(void);
 
 // The parts.
 void make_typed(void);

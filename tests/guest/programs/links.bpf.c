@@ -70,6 +70,12 @@ int at_kprobe_multi(void *context) {
   return 0;
 }
 
+SEC("kretprobe.multi")
+int at_kret_multi(void *context) {
+  (void)context;
+  return 0;
+}
+
 SEC("uprobe")
 int at_uprobe(void *context) {
   (void)context;
@@ -124,6 +130,12 @@ int at_sk_lookup(struct bpf_sk_lookup *context) {
   return SK_PASS;
 }
 
+SEC("sk_msg")
+int at_sockmap(struct sk_msg_md *message) {
+  (void)message;
+  return SK_PASS;
+}
+
 SEC("xdp")
 int at_xdp(struct xdp_md *context) {
   (void)context;
@@ -134,6 +146,12 @@ SEC("tc")
 int at_tcx(struct __sk_buff *packet) {
   (void)packet;
   return -1;  // TCX_NEXT
+}
+
+SEC("tc")
+int at_netkit(struct __sk_buff *packet) {
+  (void)packet;
+  return -1;  // NETKIT_NEXT
 }
 
 // A name that is longer than what the kernel keeps of it outside of types, and functions of its own.

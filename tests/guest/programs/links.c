@@ -1,12 +1,15 @@
 // Links of every type that libbpf or a system call can make; the kernel's types of them that are missing are noted. They live as
 // long as this program.
 #define _GNU_SOURCE
+#include <bpf/btf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter_ipv4.h>
 #include <linux/perf_event.h>
+#include <net/if.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -18,7 +21,7 @@
 #include "ops.skel.h"
 
 // Newer than the headers.
-enum { kAttachStructOps = 44, kAttachNetfilter = 45, kAttachTcxIngress = 46, kAttachUprobeMulti = 48 };
+enum { kAttachStructOps = 44, kAttachNetfilter = 45, kAttachTcxIngress = 46, kAttachUprobeMulti = 48, kAttachNetkitPrimary = 54, kAttachFentryMulti = 59 };
 enum { kProgTypeNetfilter = 32, kStructOpsByLink = 1 << 13 };
 
 static struct bpf_object *object;
@@ -57,6 +60,13 @@ static void attach_tracing(void) {
   if ((program = loaded("at_kprobe"))) note_attached("at_kprobe", bpf_program__attach_kprobe(program, false, SYSTEM_CALL "setdomainname"));
   if ((program = loaded("at_kretprobe")))
     note_attached("at_kretprobe", bpf_program__attach_kprobe(program, true, SYSTEM_CALL "setdomainname"));
+  if ((program = loaded("at_kret_multi"))) {
+    static const char *const kFunctions[] = {"bpf_fentry_test2", "bpf_fentry_test1", "bpf_fentry_test4"};
+    static const __u64 kCookies[] = {22, 11, 44};
+    LIBBPF_OPTS(bpf_kprobe_multi_opts, options, .syms = (const char **)kFunctions, .cookies = kCookies, .cnt = COUNT(kFunctions),
+                .retprobe = true);
+    note_attached("at_kret_multi", bpf_program__attach_kprobe_multi_opts(program, NULL, &options));
+  }
   if ((program = loaded("at_uprobe"))) note_attached("at_uprobe", bpf_program__attach_uprobe(program, false, -1, "/proc/self/exe", 0x1000));
   if ((program = loaded("at_iter_map"))) {
     union bpf_iter_link_info info = {.map.map_fd = (u32)map_of(object, "iterated")};
@@ -84,6 +94,22 @@ static void attach_places(void) {
   if ((program = loaded("at_xdp"))) note_attached("at_xdp", bpf_program__attach_xdp(program, kLoopback));
   if ((program = loaded("at_tcx")))
     note_link("at_tcx", bpf_link_create(bpf_program__fd(program), kLoopback, (enum bpf_attach_type)kAttachTcxIngress, NULL));
+}
+
+// A device of a type that is not made for a kernel without it, and a link to a map of sockets.
+static void attach_devices_and_maps(void) {
+  struct bpf_program *program;
+  if ((program = loaded("at_netkit"))) {
+    u32 index = system("ip link add name kit0 type netkit 2>/dev/null") == 0 ? if_nametoindex("kit0") : 0;
+    if (index) note("fact netkit_device %u", index);
+    errno = ENODEV;
+    note_link("at_netkit",
+              index ? bpf_link_create(bpf_program__fd(program), (int)index, (enum bpf_attach_type)kAttachNetkitPrimary, NULL) : -1);
+  }
+  if ((program = loaded("at_sockmap"))) {
+    int map = make_map(BPF_MAP_TYPE_SOCKMAP, "k_linked", 4, 4, 4, 0);
+    note_link("at_sockmap", bpf_link_create(bpf_program__fd(program), map, BPF_SK_MSG_VERDICT, NULL));
+  }
 }
 
 static int link_create(u32 first, u32 target, u32 attach_type, const u32 *rest, size_t count) {
@@ -115,11 +141,40 @@ static void attach_uprobe_multi(void) {
     return;
   }
   static const unsigned long kOffsets[] = {0x2000, 0x2010};
+  static const u64 kCookies[] = {7, 8};
   struct {
     u64 path, offsets, reference_counts, cookies;
     u32 count, flags, pid, unused;
-  } where = {.path = (u64)(unsigned long)"/proc/self/exe", .offsets = (u64)(unsigned long)kOffsets, .count = COUNT(kOffsets)};
+  } where = {.path = (u64)(unsigned long)"/proc/self/exe",
+             .offsets = (u64)(unsigned long)kOffsets,
+             .cookies = (u64)(unsigned long)kCookies,
+             .count = COUNT(kOffsets)};
   note_link("at_uprobe_multi", link_create((u32)fd, 0, kAttachUprobeMulti, (const u32 *)&where, sizeof(where) / 4));
+}
+
+// One program at three functions of the kernel, by their types.
+static void attach_tracing_multi(void) {
+  static const char *const kFunctions[] = {"bpf_fentry_test1", "bpf_fentry_test2", "bpf_fentry_test3"};
+  struct bpf_insn zero[] = {{.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0}, {.code = BPF_JMP | BPF_EXIT}};
+  struct btf *types = btf__load_vmlinux_btf();
+  if (!types) {
+    lacks("at_trace_multi");
+    return;
+  }
+  u32 ids[COUNT(kFunctions)];
+  for (u32 i = 0; i < COUNT(ids); i++) ids[i] = (u32)btf__find_by_name_kind(types, kFunctions[i], BTF_KIND_FUNC);
+  btf__free(types);
+  LIBBPF_OPTS(bpf_prog_load_opts, options, .expected_attach_type = (enum bpf_attach_type)kAttachFentryMulti);
+  int fd = bpf_prog_load(BPF_PROG_TYPE_TRACING, "at_trace_multi", "GPL", zero, COUNT(zero), &options);
+  if (fd < 0) {
+    lacks("at_trace_multi");
+    return;
+  }
+  struct {
+    u64 ids, cookies;
+    u32 count, unused;
+  } where = {.ids = (u64)(unsigned long)ids, .count = COUNT(ids)};
+  note_link("at_trace_multi", link_create((u32)fd, 0, kAttachFentryMulti, (const u32 *)&where, sizeof(where) / 4));
 }
 
 static void attach_replacement(void) {
@@ -168,8 +223,10 @@ void make_links(void) {
   libbpf_print_fn_t print = libbpf_set_print(NULL);
   attach_tracing();
   attach_places();
+  attach_devices_and_maps();
   attach_netfilter();
   attach_uprobe_multi();
+  attach_tracing_multi();
   attach_replacement();
   make_struct_ops();
   libbpf_set_print(print);

@@ -34,6 +34,6 @@ void make_special(void) {
     memcpy(value + bpf_map__value_size(map) - kMaps[i].after, &after, sizeof(after));
     put(map, &key, value);
   }
-  static const char *const kPrograms[] = {"start_timer", "start_work", "keep_task", "fill_list", "fill_tree"};
+  static const char *const kPrograms[] = {"start_timer", "start_work", "keep_task", "keep_current", "fill_list", "fill_tree"};
   for (size_t i = 0; i < COUNT(kPrograms); i++) run_if_loaded(object, kPrograms[i]);
 }

@@ -1,10 +1,16 @@
-// Stack traces: one of the kernel and one of this program, by build id, both taken when this program renames itself.
+// Stack traces: one of the kernel and one of this program, by build id, both taken when this program renames itself; and one of the
+// kernel in which there is code of a module, taken when this program sends a packet through the device "far0" of network.c.
 #define _GNU_SOURCE
+#include <arpa/inet.h>
 #include <elf.h>
+#include <linux/if_packet.h>
+#include <net/if.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -33,6 +39,36 @@ static void note_build_id(void) {
   fail("no build id");
 }
 
+// Whatever the packet is: it is broadcast, and of an unknown protocol.
+static void send_through_module(const volatile s32 *taken) {
+  struct sockaddr_ll to = {.sll_family = AF_PACKET, .sll_protocol = htons(0x88b5), .sll_halen = 6, .sll_addr = "\xff\xff\xff\xff\xff\xff"};
+  to.sll_ifindex = (int)if_nametoindex("far0");
+  if (system("ip link set far0 up && ip link set veth0 up")) fail("far0 up");
+  int fd = socket(AF_PACKET, SOCK_DGRAM, 0);
+  if (fd < 0) fail("packet socket");
+  // A device that is up passes packets on only when the kernel has noticed, in the background, that its other end is up too.
+  for (int tries = 0; *taken == -1; tries++) {
+    if (tries == 500) fail("packet through far0");
+    sendto(fd, "packet", 6, 0, (const struct sockaddr *)&to, sizeof(to));
+    usleep(10000);
+  }
+  close(fd);
+  if (system("ip link set far0 down && ip link set veth0 down")) fail("far0 down");
+}
+
+static void take_module_stack(struct stacks_bpf *stacks) {
+  if (!if_nametoindex("far0")) {
+    lacks("k_stacks_mod");
+    return;
+  }
+  struct bpf_link *link = bpf_program__attach(stacks->progs.take_module_stack);
+  if (!link) fail("attach of take_module_stack");
+  send_through_module(&stacks->data->module_stack);
+  bpf_link__destroy(link);
+  note("map k_stacks_mod");
+  note("fact module_stack %d", stacks->data->module_stack);
+}
+
 void make_stacks(void) {
   note_build_id();
   struct stacks_bpf *stacks = stacks_bpf__open_and_load();
@@ -43,6 +79,7 @@ void make_stacks(void) {
   if (prctl(PR_SET_NAME, "guest-stacks")) fail("rename");
   bpf_link__destroy(link);
   if (prctl(PR_SET_NAME, "guest")) fail("rename back");
+  take_module_stack(stacks);
   note("map k_stacks");
   note("map k_stacks_id");
   note("fact kernel_stack %d", stacks->data->kernel_stack);

@@ -134,8 +134,32 @@ struct latch_tree_root {
   struct rb_root tree[2];
 };
 
+/* What the kernel keeps in values: until 6.1 (pointers only), and since. */
+struct bpf_map_value_off_desc {
+  u32 type;
+  u32 offset;
+  MINI_PTR(void) kptr_btf;
+};
+struct bpf_map_value_off {
+  u32 nr_off;
+  MINI_FLEXIBLE(struct bpf_map_value_off_desc, off);
+};
+struct btf_field {
+  u32 type;
+  u32 size;
+  u32 offset;
+  u32 flags;
+};
+struct btf_record {
+  s32 refcount_off;
+  u32 cnt;
+  MINI_FLEXIBLE(struct btf_field, fields);
+};
+
 #ifndef __cplusplus
 struct plain_maps_uses {
+  struct bpf_map_value_off pointers;
+  struct btf_record record;
   struct lpm_trie_node node;
   struct bpf_ringbuf records;
   struct stack_map_bucket stack;

@@ -1,5 +1,7 @@
 #include <doctest/doctest.h>
 
+#include <map>
+
 #include "introspect/jhash.h"
 #include "tests/support/mini_guest.h"
 
@@ -240,6 +242,24 @@ TEST_CASE("the hash function is the published one") {
   CHECK(jhash(bytes, 0) == 0x17770551);
   CHECK(jhash(bytes, 1) == 0xcd628161);
   CHECK(jhash({}, 0) == 0xdeadbeef);
+}
+
+TEST_CASE("of two elements with one key, as an update has them for a moment, the first counts") {
+  HashGuest hash;
+  hash.insert(10, 100);
+  hash.insert(20, 200);
+  hash.insert(10, 101);
+  MapContents contents = hash.read();
+  CHECK(contents.problems.empty());
+  REQUIRE(contents.size() == 2);
+  std::map<std::uint64_t, std::uint64_t> values;
+  for (std::size_t i = 0; i < contents.size(); ++i)
+    values[load_le(contents.key(i).data(), 4)] = load_le(contents.value(i, 0)->data(), 8);
+  CHECK(values == std::map<std::uint64_t, std::uint64_t>{{10, 101}, {20, 200}});
+  const auto found = hash.look_up(10);
+  REQUIRE(found.has_value());
+  REQUIRE(found->size() == 1);
+  CHECK(load_le(found->value(0, 0)->data(), 8) == 101);
 }
 
 TEST_CASE("an array of all elements is read as a whole, and free elements are left out") {
