@@ -1,31 +1,16 @@
 // /btf, /btf/REF and /btf/REF/raw.
-#include <algorithm>
-
 #include "daemon/api.h"
 #include "daemon/guest_json.h"
 #include "daemon/progs_json.h"
+#include "daemon/refs.h"
 
 namespace guestscope {
 
 namespace {
 
-/// REF is an id, or the name of the kernel's types or a module's.
-void keep_ref(std::vector<BtfInfo>& objects, const std::string& ref) {
-  const auto id = parse_number(ref);
-  const bool by_id =
-      id && std::ranges::any_of(objects, [&](const BtfInfo& object) { return object.id == *id; });
-  std::erase_if(objects, [&](const BtfInfo& object) {
-    return by_id ? object.id != *id : object.name.empty() || object.name != ref;
-  });
-}
-
-/// Why not exactly one object is meant; empty when one is.
-std::optional<Answer> not_one(const BtfObjectList& list, const std::string& ref) {
-  if (list.objects.size() == 1) return std::nullopt;
-  if (list.objects.empty()) return none_answer("BTF object", ref, list.problems);
-  std::vector<std::uint64_t> ids;
-  for (const BtfInfo& object : list.objects) ids.push_back(object.id);
-  return ambiguous_answer("BTF objects", ref, ids);
+/// The kernel's types have a name, and a module's.
+bool has_name(const BtfInfo& object, const std::string& name) {
+  return !object.name.empty() && object.name == name;
 }
 
 struct ReadTypes {
@@ -40,7 +25,7 @@ Answer answer_raw(GuestSession& session, const Request& request) {
       "btf raw " + ref,
       [ref](GuestKernel& kernel, PhysMemory& memory) -> Result<ReadTypes> {
         GS_ASSIGN(BtfObjectList list, kernel.btf_objects(memory));
-        keep_ref(list.objects, ref);
+        keep_ref(list.objects, ref, has_name);
         ReadTypes read{.list = std::move(list), .bytes = {}};
         if (read.list.objects.size() == 1)
           read.bytes = kernel.btf_bytes(memory, read.list.objects.front());
@@ -48,7 +33,9 @@ Answer answer_raw(GuestSession& session, const Request& request) {
       },
       kSnapshotTimeout);
   if (!taken) return snapshot_problem(taken.error(), session, "progs");
-  if (auto problem = not_one(taken->value.list, ref)) return *std::move(problem);
+  const auto& list = taken->value.list;
+  if (auto problem = not_one(list.objects, "BTF object", ref, list.problems))
+    return *std::move(problem);
   if (!taken->value.bytes) return problem_answer(taken->value.bytes.error());
   return bytes_answer(*taken->value.bytes);
 }
@@ -73,8 +60,9 @@ Answer answer_btf(GuestSession& session, const Request& request) {
   BtfObjectList& list = taken->value;
   Json json = {{"snapshot", snapshot_json(taken->meta)}};
   if (request.path.size() == 2) {
-    keep_ref(list.objects, request.path[1]);
-    if (auto problem = not_one(list, request.path[1])) return *std::move(problem);
+    keep_ref(list.objects, request.path[1], has_name);
+    if (auto problem = not_one(list.objects, "BTF object", request.path[1], list.problems))
+      return *std::move(problem);
     json.update(btf_json(list.objects.front()));
   } else {
     json["btf"] = Json::array();

@@ -11,6 +11,7 @@
 #include "daemon/guest_json.h"
 #include "daemon/map_key.h"
 #include "daemon/map_options.h"
+#include "daemon/refs.h"
 
 namespace guestscope {
 
@@ -73,21 +74,20 @@ Result<MapContents> read_answer(GuestKernel& kernel, PhysMemory& memory, const M
   return kernel.map_contents(memory, map, part, budget);
 }
 
-/// REF is an id, or a name; a map may have a number for its name, but an id wins. No map, or
-/// several, have no contents.
+bool has_name(const MapInfo& map, const std::string& name) { return map.name == name; }
+
+/// REF is an id, or a name. No map, or several, have no contents.
 Result<ReadMaps> read_ref(GuestKernel& kernel, PhysMemory& memory, const std::string& ref,
                           const Question& question) {
   ReadMaps read;
-  const auto id = parse_number(ref);
-  if (id)
+  if (const auto id = parse_number(ref))
     if (auto known = kernel.known_map(memory, *id))
       read.maps.push_back({.info = *std::move(known)});
   if (read.maps.empty()) {
     GS_ASSIGN(MapList list, kernel.maps(memory));
     read.problems = std::move(list.problems);
-    const bool by_id = id && std::ranges::find(list.maps, *id, &MapInfo::id) != list.maps.end();
-    for (MapInfo& map : list.maps)
-      if (by_id ? map.id == *id : map.name == ref) read.maps.push_back({.info = std::move(map)});
+    keep_ref(list.maps, ref, has_name);
+    for (MapInfo& map : list.maps) read.maps.push_back({.info = std::move(map)});
   }
   if (read.maps.size() == 1)
     read.maps[0].contents = std::make_shared<const Result<MapContents>>(
@@ -254,12 +254,7 @@ Answer list_answer(GuestSession& session, Snapshot<ReadMaps> taken, const MapOpt
 /// What is wrong with an answer about one map before anything of it has been sent.
 std::optional<Answer> refuse(const ReadMaps& read, const std::string& ref,
                              const MapOptions& options) {
-  if (read.maps.empty()) return none_answer("map", ref, read.problems);
-  if (read.maps.size() > 1) {
-    std::vector<std::uint64_t> ids;
-    for (const ReadMap& map : read.maps) ids.push_back(map.info.id);
-    return ambiguous_answer("maps", ref, ids);
-  }
+  if (auto problem = not_one(read.maps, "map", ref, read.problems, &ReadMap::info)) return problem;
   const MapInfo& map = read.maps[0].info;
   const Result<MapContents>& contents = *read.maps[0].contents;
   if (!contents) {

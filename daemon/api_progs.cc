@@ -1,37 +1,19 @@
 // /progs, /progs/REF, /progs/REF/xlated and /progs/REF/jited.
-#include <algorithm>
-
 #include "daemon/api.h"
 #include "daemon/bpftool_json.h"
 #include "daemon/bpftool_show.h"
 #include "daemon/guest_json.h"
 #include "daemon/progs_json.h"
+#include "daemon/refs.h"
 
 namespace guestscope {
 
 namespace {
 
-/// Why not exactly one program is meant; empty when one is.
-std::optional<Answer> not_one(const ProgList& list, const std::string& ref) {
-  if (list.progs.size() == 1) return std::nullopt;
-  if (list.progs.empty()) return none_answer("program", ref, list.problems);
-  std::vector<std::uint64_t> ids;
-  for (const ProgInfo& prog : list.progs) ids.push_back(prog.id);
-  return ambiguous_answer("programs", ref, ids);
-}
-
 /// By the whole name or by the 15 characters that the kernel keeps.
 bool has_name(const ProgInfo& prog, const std::string& name) {
   constexpr std::size_t kKept = 15;
   return prog.name == name || (name.size() == kKept && prog.name.starts_with(name));
-}
-
-void keep_ref(std::vector<ProgInfo>& progs, const std::string& ref) {
-  const auto id = parse_number(ref);
-  const bool by_id =
-      id && std::ranges::any_of(progs, [&](const ProgInfo& prog) { return prog.id == *id; });
-  std::erase_if(
-      progs, [&](const ProgInfo& prog) { return by_id ? prog.id != *id : !has_name(prog, ref); });
 }
 
 struct ReadCode {
@@ -48,7 +30,7 @@ Answer answer_code(GuestSession& session, const Request& request) {
       fmt::format("prog {} {}", request.path[2], ref),
       [ref, which](GuestKernel& kernel, PhysMemory& memory) -> Result<ReadCode> {
         GS_ASSIGN(ProgList list, kernel.progs(memory));
-        keep_ref(list.progs, ref);
+        keep_ref(list.progs, ref, has_name);
         ReadCode read{.list = std::move(list), .code = {}};
         if (read.list.progs.size() == 1)
           read.code = kernel.prog_code(memory, read.list.progs.front(), which);
@@ -56,7 +38,8 @@ Answer answer_code(GuestSession& session, const Request& request) {
       },
       kSnapshotTimeout);
   if (!taken) return snapshot_problem(taken.error(), session, "progs");
-  if (auto problem = not_one(taken->value.list, ref)) return *std::move(problem);
+  const auto& list = taken->value.list;
+  if (auto problem = not_one(list.progs, "program", ref, list.problems)) return *std::move(problem);
   if (!taken->value.code) return problem_answer(taken->value.code.error());
   return bytes_answer(*taken->value.code);
 }
@@ -85,8 +68,9 @@ Answer answer_progs(GuestSession& session, const Request& request) {
   if (!taken) return snapshot_problem(taken.error(), session, "progs");
   ProgList& list = taken->value;
   if (one) {
-    keep_ref(list.progs, request.path[1]);
-    if (auto problem = not_one(list, request.path[1])) return *std::move(problem);
+    keep_ref(list.progs, request.path[1], has_name);
+    if (auto problem = not_one(list.progs, "program", request.path[1], list.problems))
+      return *std::move(problem);
   }
   if (*bpftool)
     return text_answer(

@@ -121,6 +121,17 @@ void LinkGroup::unreadable(std::size_t i, const std::string& name, Error error) 
   problem(i, name, std::move(error));
 }
 
+bool LinkGroup::takes_functions(std::size_t i, std::uint64_t count) {
+  if (count > functions_left_) {
+    unreadable(i, "funcs",
+               {.code = ErrorCode::kUnsupported,
+                .message = fmt::format("more than {} functions in one answer", kMaxLinkFunctions)});
+    return false;
+  }
+  functions_left_ -= count;
+  return true;
+}
+
 void LinkGroup::add_attach_type(std::size_t i, std::uint64_t type) {
   add(i, "attach_type", context_.model.attach_types.name_or_number(type, "attach_type"));
 }

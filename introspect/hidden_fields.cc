@@ -76,11 +76,18 @@ Result<StructView> view_of(KernelMemory& memory, StructBatch& batch, GuestVirt a
   return batch[0];
 }
 
-/// The bytes of a flexible array of `count` structures at the end of another.
-Result<Bytes> read_array(KernelMemory& memory, const StructLayout& owner, std::size_t field,
-                         GuestVirt address, std::uint64_t count, const StructLayout& element) {
-  return memory.read_bytes(address.wrapping_add(owner[field].offset),
-                           std::min(count, kMaxHiddenFields) * element.size());
+/// Calls each(element) for the `count` structures of a flexible array at the end of another.
+template <typename Each>
+Result<void> for_each_element(KernelMemory& memory, GuestVirt array, std::uint64_t count,
+                              const StructLayout& element, Each each) {
+  GS_ASSIGN(const Bytes bytes,
+            memory.read_bytes(array, std::min(count, kMaxHiddenFields) * element.size()));
+  for (std::size_t at = 0; at + element.size() <= bytes.size(); at += element.size()) {
+    GS_ASSIGN(const StructView one,
+              StructView::over(element, ByteSpan(bytes).subspan(at, element.size())));
+    each(one);
+  }
+  return {};
 }
 
 Result<void> add_record(MapReadContext& context, GuestVirt address,
@@ -89,11 +96,7 @@ Result<void> add_record(MapReadContext& context, GuestVirt address,
   GS_ASSIGN(const StructLayout* field, context.layouts.get(kFieldNeed));
   StructBatch batch(*record);
   GS_ASSIGN(const StructView view, view_of(context.memory, batch, address));
-  GS_ASSIGN(const Bytes bytes,
-            read_array(context.memory, *record, kFields, address, view.u64(kCount), *field));
-  for (std::size_t at = 0; at + field->size() <= bytes.size(); at += field->size()) {
-    GS_ASSIGN(const StructView one,
-              StructView::over(*field, ByteSpan(bytes).subspan(at, field->size())));
+  const auto add = [&](const StructView& one) {
     const auto offset = static_cast<std::uint32_t>(one.u64(kOffset));
     // A count of references begins with one.
     const bool counts = (*record)[kRefcountOffset].present &&
@@ -101,8 +104,9 @@ Result<void> add_record(MapReadContext& context, GuestVirt address,
     fields.push_back({.offset = offset,
                       .size = static_cast<std::uint32_t>(one.u64(kSize)),
                       .first_byte = static_cast<std::uint8_t>(counts ? 1 : 0)});
-  }
-  return {};
+  };
+  return for_each_element(context.memory, address.wrapping_add((*record)[kFields].offset),
+                          view.u64(kCount), *field, add);
 }
 
 Result<void> add_pointers(MapReadContext& context, GuestVirt address,
@@ -111,15 +115,12 @@ Result<void> add_pointers(MapReadContext& context, GuestVirt address,
   GS_ASSIGN(const StructLayout* pointer, context.layouts.get(kPointerNeed));
   StructBatch batch(*table);
   GS_ASSIGN(const StructView view, view_of(context.memory, batch, address));
-  GS_ASSIGN(const Bytes bytes,
-            read_array(context.memory, *table, 1, address, view.u64(0), *pointer));
-  for (std::size_t at = 0; at + pointer->size() <= bytes.size(); at += pointer->size()) {
-    GS_ASSIGN(const StructView one,
-              StructView::over(*pointer, ByteSpan(bytes).subspan(at, pointer->size())));
+  const auto add = [&](const StructView& one) {
     fields.push_back(
         {.offset = static_cast<std::uint32_t>(one.u64(kOffset)), .size = kPointerBytes});
-  }
-  return {};
+  };
+  return for_each_element(context.memory, address.wrapping_add((*table)[kFields].offset),
+                          view.u64(kCount), *pointer, add);
 }
 
 }  // namespace

@@ -3,7 +3,6 @@
 #include <elf.h>
 
 #include <algorithm>
-#include <array>
 #include <iterator>
 #include <utility>
 
@@ -11,6 +10,7 @@
 #include "introspect/dwarf_types.h"
 #include "introspect/elf_notes.h"
 #include "introspect/image_search.h"
+#include "introspect/kernel_file_image.h"
 #include "introspect/kernel_payload.h"
 #include "introspect/limits.h"
 #include "introspect/type_cache.h"
@@ -35,42 +35,6 @@ Result<SymbolTable> read_symbols(ElfSections& sections, const ElfSection& table,
   std::vector<std::string_view> names;
   for (const ElfSection& section : sections.all()) names.push_back(section.name);
   return SymbolTable::parse(symtab, strtab, std::move(names), path);
-}
-
-// Bytes of an image, and the address of the first; 0: not told, addresses are offsets.
-struct Image {
-  Bytes bytes;
-  std::uint64_t address = 0;
-};
-
-// What is loaded, in one piece, for files without symbols. Nothing: no program of a kernel's sort.
-Result<Image> loaded_image(const ElfSections& elf, const std::string& path) {
-  constexpr std::uint64_t kKernelHalf = 1ULL << 63;  // before 6.15, x86-64 links per-CPU data at 0
-  std::uint64_t begin = UINT64_MAX;
-  std::uint64_t end = 0;
-  std::uint64_t content = 0;
-  const auto is_image = [](const ElfSegment& segment) {
-    return segment.type == PT_LOAD && segment.size != 0 && segment.address >= kKernelHalf &&
-           segment.size <= UINT64_MAX - segment.address;
-  };
-  for (const ElfSegment& segment : elf.segments()) {
-    if (!is_image(segment)) continue;
-    begin = std::min(begin, segment.address);
-    end = std::max(end, segment.address + segment.size);
-    content += segment.size;
-  }
-  if (end == 0) return Image{};
-  // Between segments lie .bss and what is aligned to huge pages.
-  if (end - begin > kMaxKernelBytes || end - begin > 2 * content + kMaxSegmentGap)
-    return fail(ErrorCode::kCorrupt, "kernel file {}: its segments spread over {} MB", path,
-                (end - begin) >> 20);
-  Image image{.bytes = Bytes(end - begin), .address = begin};
-  for (const ElfSegment& segment : elf.segments()) {
-    if (!is_image(segment)) continue;
-    GS_ASSIGN(const Bytes bytes, elf.read_at(segment.offset, segment.size));
-    std::ranges::copy(bytes, &image.bytes[segment.address - begin]);
-  }
-  return image;
 }
 
 class Reader {
@@ -118,7 +82,7 @@ class Reader {
       return use_elf(std::move(elf));
     }
     parts().machine = Machine::kAarch64;
-    GS_CHECK(check_image_is_whole(payload.bytes));
+    GS_CHECK(check_image_is_whole(payload.bytes, path_));
     search({.bytes = std::move(payload.bytes), .address = 0});
     return {};
   }
@@ -141,7 +105,7 @@ class Reader {
       return {};
     }
     if (has_types) GS_CHECK(use_types(elf, *types, true));
-    GS_ASSIGN(Image image, loaded_image(elf, path_));
+    GS_ASSIGN(LoadedImage image, loaded_image(elf, path_));
     // The file's own bytes, when it came unpacked, are not needed twice.
     {
       const ElfSections gone = std::move(elf);
@@ -237,29 +201,8 @@ class Reader {
     return {};
   }
 
-  // An Image that can be booted by EFI is a PE file, whose sections tell its size.
-  Result<void> check_image_is_whole(ByteSpan image) const {
-    struct PeSection {
-      std::array<std::byte, 16> not_needed;
-      le32 size;
-      le32 offset;
-      std::array<std::byte, 16> not_needed_either;
-    };
-    const ByteReader reader(image);
-    const std::uint64_t header = reader.number(60, 4).value_or(0);
-    if (load_le(image.data(), 2) != 0x5a4d || reader.number(header, 4) != 0x4550U) return {};
-    const std::uint64_t count = reader.number(header + 6, 2).value_or(0);
-    const std::uint64_t first = header + 24 + reader.number(header + 20, 2).value_or(0);
-    for (std::uint64_t i = 0; i < count; ++i) {
-      const auto section = reader.get<PeSection>(first + i * sizeof(PeSection));
-      if (!section || !reader.contains(section->offset, section->size))
-        return fail(ErrorCode::kCorrupt, "kernel file {} is truncated", path_);
-    }
-    return {};
-  }
-
   // Symbols, and what else is not known yet, from the image itself.
-  void search(const Image& image) {
+  void search(const LoadedImage& image) {
     if (auto banner = find_banner(image.bytes)) {
       is_kernel_ = true;
       parts().release = std::move(banner->release);

@@ -7,7 +7,6 @@
 #include <algorithm>
 
 #include "introspect/file_paths.h"
-#include "introspect/limits.h"
 #include "introspect/link_readers.h"
 #include "introspect/owners.h"
 
@@ -267,7 +266,6 @@ void read_uprobe_multi(LinkGroup& group) {
   std::vector<FilePlace> files(group.size());
   std::vector<GuestVirt> tasks(group.size());
   std::vector<ProbeTable> tables;
-  std::size_t left = kMaxLinkFunctions;
   group.containers(kUprobeMulti, [&](std::size_t i, const StructView& link) {
     const std::uint64_t count = link.u64(kCount);
     files[i] = {.mount = link.pointer(kMount), .dentry = link.pointer(kDentry)};
@@ -275,12 +273,7 @@ void read_uprobe_multi(LinkGroup& group) {
     group.add(i, "retprobe", (link.u64(kMultiFlags) & kReturn) != 0);
     group.add(i, "func_cnt", count);
     if (tasks[i].is_null()) group.add(i, "pid", std::uint64_t{0});
-    if (count > left)
-      return group.unreadable(
-          i, "funcs",
-          {.code = ErrorCode::kUnsupported,
-           .message = fmt::format("more than {} functions in one answer", kMaxLinkFunctions)});
-    left -= count;
+    if (!group.takes_functions(i, count)) return;
     tables.push_back({.link = i, .first = link.pointer(kProbes), .count = count});
   });
   ProgReadContext& context = group.context();

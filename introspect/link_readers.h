@@ -9,6 +9,7 @@
 #include <span>
 
 #include "introspect/bpf_links.h"
+#include "introspect/limits.h"
 #include "introspect/struct_batch.h"
 
 namespace guestscope {
@@ -29,6 +30,8 @@ class LinkGroup {
   void problem(std::size_t i, std::string_view field, Error error);
   /// A fact that could not be read: null, and why.
   void unreadable(std::size_t i, const std::string& name, Error error);
+  /// Whether one answer has room for `count` functions more. If not, "funcs" is null and says why.
+  bool takes_functions(std::size_t i, std::uint64_t count);
   /// "attach_type", by the kernel's name for it.
   void add_attach_type(std::size_t i, std::uint64_t type);
 
@@ -54,6 +57,7 @@ class LinkGroup {
   ProgReadContext& context_;
   Problems& problems_;
   std::vector<LinkInfo*> links_;
+  std::size_t functions_left_ = kMaxLinkFunctions;
 };
 
 struct LinkReader {

@@ -209,18 +209,12 @@ void read_kprobe_multi(LinkGroup& group) {
   constexpr std::uint64_t kReturn = 1;  // BPF_F_KPROBE_MULTI_RETURN
   ReadBatch tables;
   std::vector<std::size_t> owners;
-  std::size_t left = kMaxLinkFunctions;
   group.containers(kKprobeMulti, [&](std::size_t i, const StructView& link) {
     const std::uint64_t count = link.u64(kKprobeCount);
     group.add(i, "retprobe", (link.u64(kKprobeFlags) & kReturn) != 0);
     group.add(i, "func_cnt", count);
     if (link.has(kMissed)) group.add(i, "missed", link.u64(kMissed));
-    if (count > left)
-      return group.unreadable(
-          i, "funcs",
-          {.code = ErrorCode::kUnsupported,
-           .message = fmt::format("more than {} functions in one answer", kMaxLinkFunctions)});
-    left -= count;
+    if (!group.takes_functions(i, count)) return;
     tables.add(link.pointer(kAddresses), count * 8);
     tables.add(link.pointer(kKprobeCookies), count * 8);
     owners.push_back(i);

@@ -13,6 +13,8 @@
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+preparing='' prepared=''  # a process group, and what it says
+trap end_preparing EXIT
 
 say() { printf '\n== %s\n' "$*"; }
 
@@ -38,6 +40,19 @@ fetch_kernels() {  # --all: those of the whole matrix
   done < <(python3 -B tests/guest/matrix.py --kernels "$@")
 }
 
+# What the live tests need of others: kernels, QEMU, guests. Two architectures, of which one can be missing.
+prepare_guests() {  # --all: for the whole matrix
+  fetch_kernels "$@"
+  tests/guest/fetch_qemu.sh trixie || echo "no newer QEMU"
+  tests/guest/build_image.sh --arch amd64
+  tests/guest/build_image.sh --arch arm64 || echo "no guest of arm64"
+}
+
+end_preparing() {
+  [[ -z $preparing ]] || kill -- "-$preparing" || true
+  [[ -z $prepared ]] || rm -f "$prepared"
+}
+
 main() {
   local preset=ci unit='' matrix='' options=() build results vmlinux status=0
   while (($#)); do
@@ -59,6 +74,15 @@ main() {
   fi
   [[ ${CI:-} == true ]] && export GUESTSCOPE_NO_SKIP=${GUESTSCOPE_NO_SKIP:-1}
 
+  # Mostly downloads: they arrive while the build has the processors.
+  if [[ -z $unit ]]; then
+    prepared=$(mktemp)
+    set -m
+    prepare_guests ${matrix:+--all} </dev/null >"$prepared" 2>&1 &
+    set +m
+    preparing=$!
+  fi
+
   say "building (preset $preset)"
   cmake --preset "$preset" >/dev/null
   cmake --build --preset "$preset"
@@ -66,13 +90,13 @@ main() {
 
   if [[ -z $unit ]]; then
     say "kernels and guest"
-    fetch_kernels ${matrix:+--all}
-    tests/guest/fetch_qemu.sh trixie || echo "no newer QEMU"
+    tail -n +1 --follow --pid="$preparing" "$prepared"
+    wait "$preparing" || status=$?
+    preparing=''
+    ((status == 0)) || return "$status"
     # The comparison of all types of a real kernel with libbpf's reading of them.
     IFS=$'\t' read -r _ _ _ vmlinux _ < <(tests/guest/fetch_kernel.sh --cached --debug 6.1) || true
     [[ -z ${vmlinux:-} ]] || export GUESTSCOPE_TEST_VMLINUX=$vmlinux
-    tests/guest/build_image.sh --arch amd64
-    tests/guest/build_image.sh --arch arm64 || echo "no guest of arm64"
   fi
 
   if [[ -n $matrix ]]; then
@@ -85,7 +109,8 @@ main() {
   say "tests"
   results=$build/results.xml
   rm -f "$results"
-  ctest --test-dir "$build" --output-on-failure --no-tests=error --output-junit "$results" "${options[@]}" </dev/null || status=$?
+  # Two at a time: a test waits as long as it computes, and a guest that boots has one processor. See RUN_SERIAL.
+  ctest --test-dir "$build" --parallel 2 --output-on-failure --no-tests=error --output-junit "$results" "${options[@]}" </dev/null || status=$?
   [[ -s $results ]] || { echo "ctest gave no results (exit status $status)"; return 1; }
   echo
   counts "$results" || status=1

@@ -25,8 +25,8 @@ def compiled():
     bpf = [clang, "-O2", "-g", "-target", "bpf", "-mcpu=v3", "-idirafter", "/usr/include/" + output_of("gcc", "-print-multiarch"), "-c"]
     with tempfile.TemporaryDirectory() as directory:
         made = pathlib.Path(directory)
-        for name in ("module.bpf", "struct_ops.bpf"):
-            output_of(*bpf, PROGRAMS / f"{name}.c", "-o", made / f"{name}.o")
+        for name, options in (("module.bpf", ()), ("ops.bpf", ("-DOPS_MAP=slow_ops", '-DOPS_NAME="slow"'))):
+            output_of(*bpf, *options, PROGRAMS / f"{name}.c", "-o", made / f"{name}.o")
         output_of("gcc", "-O2", "-Wall", "-static", PROGRAMS / "attach.c", "-o", made / "attach", "-lbpf", "-lelf", "-lz")
         return {path.name: path.read_bytes() for path in made.iterdir()}
 
@@ -42,7 +42,7 @@ class Modules(LiveTest):
         cls.guest.run("insmod /tcp_bbr.ko && insmod /dummy.ko numdummies=0")
         cls.guest.run("cp /attach /run/attach && chmod +x /run/attach && /run/attach /module.bpf.o")
         cls.guest.run("for i in 1 2 3; do ip link add test$i type dummy; done")
-        cls.guest.run("bpftool struct_ops register /struct_ops.bpf.o")
+        cls.guest.run("bpftool struct_ops register /ops.bpf.o")
         cls.daemon = cls.enterClassContext(Daemon(cls.guest))
         cls.daemon.wait_ready()
 

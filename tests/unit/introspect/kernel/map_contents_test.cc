@@ -1,6 +1,6 @@
 #include <doctest/doctest.h>
 
-#include "tests/support/mini_guest.h"
+#include "tests/unit/introspect/kernel/refs_guest.h"
 
 namespace guestscope {
 namespace {
@@ -8,16 +8,7 @@ namespace {
 using test::MiniGuest;
 using test::refresh;
 
-mini::bpf_map map_header(std::uint32_t type, std::uint32_t key_size, std::uint32_t value_size,
-                         std::uint32_t entries) {
-  mini::bpf_map map{};
-  map.map_type = type;
-  map.key_size = key_size;
-  map.value_size = value_size;
-  map.max_entries = entries;
-  map.refcnt.counter = 1;
-  return map;
-}
+constexpr auto map_header = test::RefsGuest::header;
 
 struct Fixture {
   Fixture() : guest(MiniGuest::booted(test::load_model())), kernel(guest.model, nullptr) {
