@@ -25,10 +25,19 @@ Answer answer_health(GuestSession& /*session*/, const Request& request) {
   return json_answer({{"status", "ok"}}, false);
 }
 
-constexpr Route kRoutes[] = {
-    {"maps", 2, answer_maps},     {"progs", 3, answer_progs},          {"links", 2, answer_links},
-    {"btf", 3, answer_btf},       {"runqueues", 2, answer_run_queues}, {"status", 1, answer_status},
-    {"readyz", 1, answer_status}, {"healthz", 1, answer_health}};
+constexpr Route kRoutes[] = {{"maps", 2, answer_maps},
+                             {"progs", 3, answer_progs},
+                             {"links", 2, answer_links},
+                             {"btf", 3, answer_btf},
+                             {"runqueues", 2, answer_run_queues},
+                             {"tasks", 2, answer_tasks},
+                             {"verdict", 1, answer_verdict},
+                             {"scx", 1, answer_scx},
+                             {"topology", 1, answer_topology},
+                             {"stats", 1, answer_stats},
+                             {"status", 1, answer_status},
+                             {"readyz", 1, answer_status},
+                             {"healthz", 1, answer_health}};
 
 Error no_such_path(const Request& request) {
   std::string path;
@@ -37,8 +46,8 @@ Error no_such_path(const Request& request) {
           .message = fmt::format(
               "no path {}: there are /status, /healthz, /readyz, /maps, /maps/REF, /progs, "
               "/progs/REF, /progs/REF/xlated, /progs/REF/jited, /links, /links/REF, /btf, "
-              "/btf/REF, /btf/REF/raw, /runqueues, /runqueues/CPU, "
-              "/guests and /guests/NAME/…",
+              "/btf/REF, /btf/REF/raw, /runqueues, /runqueues/CPU, /tasks, /tasks/PID, /verdict, "
+              "/scx, /topology, /stats, /guests and /guests/NAME/…",
               path)};
 }
 

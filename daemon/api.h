@@ -37,6 +37,11 @@ Answer answer_progs(GuestSession& session, const Request& request);
 Answer answer_links(GuestSession& session, const Request& request);
 Answer answer_btf(GuestSession& session, const Request& request);
 Answer answer_run_queues(GuestSession& session, const Request& request);
+Answer answer_tasks(GuestSession& session, const Request& request);
+Answer answer_verdict(GuestSession& session, const Request& request);
+Answer answer_scx(GuestSession& session, const Request& request);
+Answer answer_topology(GuestSession& session, const Request& request);
+Answer answer_stats(GuestSession& session, const Request& request);
 Answer answer_status(GuestSession& session, const Request& request);
 
 /// The problem that an error of a snapshot makes; when the kernel is not ready, with the state,

@@ -2,45 +2,84 @@
 #include <algorithm>
 
 #include "daemon/api.h"
+#include "daemon/crash_format.h"
 #include "daemon/guest_json.h"
+#include "daemon/sched_json.h"
 
 namespace guestscope {
 
-Answer answer_run_queues(GuestSession& session, const Request& request) {
-  if (const auto valid = request.allow_only({"pretty", "tasks"}); !valid)
-    return problem_answer(valid.error());
-  // The tasks on a queue are not read in this version: only their absence can be asked for.
-  if (request.query.contains("tasks") && request.query.at("tasks") != "0")
-    return problem_answer(
-        {.code = ErrorCode::kInvalidArgument, .message = "?tasks can only be 0 in this version"});
-  const auto pretty = request.flag("pretty");
-  if (!pretty) return problem_answer(pretty.error());
-  std::optional<std::uint64_t> cpu;
-  if (request.path.size() == 2) {
-    cpu = parse_number(request.path[1]);
-    if (!cpu)
-      return problem_answer({.code = ErrorCode::kInvalidArgument,
-                             .message = fmt::format("'{}' is no CPU number", request.path[1])});
+namespace {
+
+struct QueueOptions {
+  bool pretty = false;
+  bool tasks = true;
+  bool crash = false;
+  std::optional<std::uint64_t> cpu{};
+
+  static Result<QueueOptions> parse(const Request& request);
+};
+
+Result<QueueOptions> QueueOptions::parse(const Request& request) {
+  GS_CHECK(request.allow_only({"pretty", "tasks", "format"}));
+  QueueOptions options;
+  GS_ASSIGN(options.pretty, request.flag("pretty"));
+  if (request.query.contains("tasks")) {
+    GS_ASSIGN(options.tasks, request.flag("tasks"));
   }
-  auto taken = session.snapshot(
-      "runqueues",
-      [](GuestKernel& kernel, PhysMemory& memory) { return kernel.run_queues(memory); },
-      kSnapshotTimeout);
-  if (!taken) return snapshot_problem(taken.error(), session, "per_cpu_offsets");
-  Json json = {{"snapshot", snapshot_json(taken->meta)}};
-  if (cpu) {
-    const auto found = std::ranges::find(taken->value.run_queues, *cpu, &RunQueue::cpu);
-    if (found == taken->value.run_queues.end())
-      return problem_answer({.code = ErrorCode::kNotFound,
-                             .message = fmt::format("CPU {} is not possible on this guest", *cpu)});
-    json.update(run_queue_json(*found));
+  if (const auto format = request.query.find("format"); format != request.query.end()) {
+    if (format->second != "crash")
+      return fail(ErrorCode::kInvalidArgument, "?format={}: the only other format here is crash",
+                  format->second);
+    if (request.query.contains("tasks") || options.pretty)
+      return fail(ErrorCode::kInvalidArgument,
+                  "?format=crash excludes the parameters tasks and pretty");
+    options.crash = true;
+  }
+  if (request.path.size() == 2) {
+    options.cpu = parse_number(request.path[1]);
+    if (!options.cpu)
+      return fail(ErrorCode::kInvalidArgument, "'{}' is no CPU number", request.path[1]);
+  }
+  return options;
+}
+
+Answer queues_answer(const RunQueueList& list, const SnapshotMeta& meta,
+                     const QueueOptions& options) {
+  if (options.crash)
+    return {.content_type = "text/plain; charset=utf-8", .body = crash_runq(list.run_queues)};
+  Json json = {{"snapshot", snapshot_json(meta)}};
+  if (options.cpu) {
+    json.update(run_queue_json(list.run_queues.front(), options.tasks));
   } else {
     json["runqueues"] = Json::array();
-    for (const RunQueue& queue : taken->value.run_queues)
-      json["runqueues"].push_back(run_queue_json(queue));
+    for (const RunQueue& queue : list.run_queues)
+      json["runqueues"].push_back(run_queue_json(queue, options.tasks));
   }
-  add_problems(json, taken->value.problems);
-  return json_answer(json, *pretty);
+  add_problems(json, list.problems);
+  return json_answer(json, options.pretty);
+}
+
+}  // namespace
+
+Answer answer_run_queues(GuestSession& session, const Request& request) {
+  const auto options = QueueOptions::parse(request);
+  if (!options) return problem_answer(options.error());
+  auto taken = session.snapshot(
+      options->tasks ? "runqueues with tasks" : "runqueues",
+      [tasks = options->tasks](GuestKernel& kernel, PhysMemory& memory) {
+        return kernel.run_queues(memory, tasks);
+      },
+      kSnapshotTimeout);
+  if (!taken) return snapshot_problem(taken.error(), session, "per_cpu_offsets");
+  if (options->cpu) {
+    std::erase_if(taken->value.run_queues,
+                  [&](const RunQueue& queue) { return queue.cpu != *options->cpu; });
+    if (taken->value.run_queues.empty())
+      return problem_answer(
+          {.code = ErrorCode::kNotFound,
+           .message = fmt::format("CPU {} is not possible on this guest", *options->cpu)});
+  }
+  return queues_answer(taken->value, taken->meta, *options);
 }
 
 }  // namespace guestscope

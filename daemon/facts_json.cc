@@ -9,6 +9,7 @@ struct ToJson {
   Json operator()(bool value) const { return value; }
   Json operator()(std::uint64_t value) const { return value; }
   Json operator()(std::int64_t value) const { return value; }
+  Json operator()(double value) const { return value; }
   Json operator()(const std::string& value) const { return value; }
   Json operator()(GuestVirt value) const { return hex_address(value.value()); }
   Json operator()(const FactList& list) const {

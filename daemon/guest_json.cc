@@ -154,46 +154,4 @@ Json map_json(const MapInfo& map) {
   return json;
 }
 
-Json run_queue_json(const RunQueue& queue) {
-  Json json = {{"cpu", queue.cpu},
-               {"online", queue.online},
-               {"address", hex_address(queue.address.value())}};
-  if (!queue.readable) {
-    if (queue.online) json["nr_running"] = json["curr"] = nullptr;
-    return json;
-  }
-  json["nr_running"] = queue.nr_running;
-  set(json, "nr_switches", queue.nr_switches);
-  set(json, "nr_uninterruptible", queue.nr_uninterruptible);
-  set(json, "clock", queue.clock);
-  set(json, "clock_task", queue.clock_task);
-  json["idle"] = queue.idle;
-  json["curr"] = nullptr;
-  if (queue.curr)
-    json["curr"] = {{"pid", queue.curr->pid},       {"tgid", queue.curr->tgid},
-                    {"comm", queue.curr->comm},     {"class", queue.curr->sched_class},
-                    {"policy", queue.curr->policy}, {"prio", queue.curr->prio},
-                    {"state", queue.curr->state}};
-  Json cfs = Json::object();
-  set(cfs, "nr_running", queue.cfs_nr_running);
-  set(cfs, "h_nr_running", queue.cfs_h_nr_running);
-  set(cfs, "load_weight", queue.cfs_load_weight);
-  set(cfs, "min_vruntime", queue.cfs_min_vruntime);
-  set(cfs, "load_avg", queue.cfs_load_avg);
-  set(cfs, "runnable_avg", queue.cfs_runnable_avg);
-  set(cfs, "util_avg", queue.cfs_util_avg);
-  Json rt = Json::object();
-  set(rt, "nr_running", queue.rt_nr_running);
-  set(rt, "throttled", queue.rt_throttled);
-  set(rt, "time_ns", queue.rt_time_ns);
-  set(rt, "runtime_ns", queue.rt_runtime_ns);
-  Json dl = Json::object();
-  set(dl, "nr_running", queue.dl_nr_running);
-  set(dl, "running_bw", queue.dl_running_bw);
-  json["cfs"] = std::move(cfs);
-  json["rt"] = std::move(rt);
-  json["dl"] = std::move(dl);
-  return json;
-}
-
 }  // namespace guestscope

@@ -17,6 +17,5 @@ Json problems_json(const Problems& problems);
 Json status_json(const GuestConfig& config, const GuestStatus& status);
 Json accessor_json(const AccessorStatus& status);
 Json map_json(const MapInfo& map);
-Json run_queue_json(const RunQueue& queue);
 
 }  // namespace guestscope

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -29,8 +30,8 @@ using FactList = std::vector<FactValue>;
 /// Null, a truth value, a number, text, a guest address, a list or facts of its own.
 class FactValue {
  public:
-  using Variant = std::variant<std::monostate, bool, std::uint64_t, std::int64_t, std::string,
-                               GuestVirt, FactList, Facts>;
+  using Variant = std::variant<std::monostate, bool, std::uint64_t, std::int64_t, double,
+                               std::string, GuestVirt, FactList, Facts>;
 
   // Defined below: a Fact has to be complete where a list of them can be made or destroyed.
   FactValue();
@@ -44,6 +45,7 @@ class FactValue {
   FactValue(std::int64_t value);
   FactValue(unsigned value);
   FactValue(int value);
+  FactValue(double value);
   FactValue(std::string value);
   FactValue(const char* value);
   FactValue(GuestVirt value);
@@ -72,10 +74,23 @@ inline FactValue::FactValue(std::uint64_t value) : value_(value) {}
 inline FactValue::FactValue(std::int64_t value) : value_(value) {}
 inline FactValue::FactValue(unsigned value) : value_(std::uint64_t{value}) {}
 inline FactValue::FactValue(int value) : value_(std::int64_t{value}) {}
+inline FactValue::FactValue(double value) : value_(value) {}
 inline FactValue::FactValue(std::string value) : value_(std::move(value)) {}
 inline FactValue::FactValue(const char* value) : value_(std::string(value)) {}
 inline FactValue::FactValue(GuestVirt value) : value_(value) {}
 inline FactValue::FactValue(FactList value) : value_(std::move(value)) {}
 inline FactValue::FactValue(Facts value) : value_(std::move(value)) {}
+
+/// The fact with that name, or behind a path of names: "cfs.nr_running". Null: there is none.
+inline const FactValue* find_fact(const Facts& facts, std::string_view path) {
+  const std::size_t dot = path.find('.');
+  for (const Fact& fact : facts) {
+    if (fact.name != path.substr(0, dot)) continue;
+    if (dot == path.npos) return &fact.value;
+    const Facts* inner = std::get_if<Facts>(&fact.value.get());
+    return inner == nullptr ? nullptr : find_fact(*inner, path.substr(dot + 1));
+  }
+  return nullptr;
+}
 
 }  // namespace guestscope

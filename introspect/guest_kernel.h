@@ -18,11 +18,13 @@
 #include "introspect/accessors.h"
 #include "introspect/bpf_links.h"
 #include "introspect/btf_objects.h"
+#include "introspect/fact_report.h"
 #include "introspect/kernel_discovery.h"
 #include "introspect/lazy_accessor.h"
 #include "introspect/map_contents.h"
 #include "introspect/prog_code.h"
 #include "introspect/run_queues.h"
+#include "introspect/scx.h"
 
 namespace guestscope {
 
@@ -95,10 +97,17 @@ class GuestKernel {
   Result<LinkList> links(PhysMemory& memory);
   Result<BtfObjectList> btf_objects(PhysMemory& memory);
   Result<Bytes> btf_bytes(PhysMemory& memory, const BtfInfo& object);
-  Result<RunQueueList> run_queues(PhysMemory& memory);
+  Result<RunQueueList> run_queues(PhysMemory& memory, bool with_tasks);
+  Result<TaskList> tasks(PhysMemory& memory);
+  Result<ScxReport> scx(PhysMemory& memory);
+  Result<FactReport> topology(PhysMemory& memory);
+  Result<FactReport> stats(PhysMemory& memory);
 
  private:
   Result<ProgReadContext> prog_context(PhysMemory& memory);
+  /// `read(SchedContext&)`, a Result, once the per-CPU offsets are there.
+  template <typename Read>
+  auto with_scheduler(PhysMemory& memory, Read read) -> std::invoke_result_t<Read, SchedContext&>;
   using ReadMap = std::function<Result<MapContents>(MapReadContext&)>;
   Result<MapContents> with_map_context(PhysMemory& memory, std::size_t& budget,
                                        const ReadMap& read);

@@ -1,5 +1,7 @@
 // The questions that can be asked about a guest's kernel once its accessors are there.
 #include "introspect/guest_kernel.h"
+#include "introspect/kernel_stats.h"
+#include "introspect/topology.h"
 
 namespace guestscope {
 
@@ -108,12 +110,40 @@ Result<Bytes> GuestKernel::btf_bytes(PhysMemory& memory, const BtfInfo& object) 
   return read_btf_bytes(context, object);
 }
 
-Result<RunQueueList> GuestKernel::run_queues(PhysMemory& memory) {
+template <typename Read>
+auto GuestKernel::with_scheduler(PhysMemory& memory, Read read)
+    -> std::invoke_result_t<Read, SchedContext&> {
   const PerCpuOffsets* per_cpu = per_cpu_.get();
   if (per_cpu == nullptr) return std::unexpected(why_not(per_cpu_.status(), "per-CPU offsets"));
   if (!model_->run_queues) return std::unexpected(model_->run_queues.error());
   KernelMemory reader(memory, *per_cpu->location.regime, per_cpu->location.linear);
-  return read_run_queues(reader, *model_->run_queues, *model_, *per_cpu);
+  SchedContext context{.memory = reader,
+                       .layouts = *layouts_,
+                       .model = *model_,
+                       .queues = *model_->run_queues,
+                       .per_cpu = *per_cpu};
+  return read(context);
+}
+
+Result<RunQueueList> GuestKernel::run_queues(PhysMemory& memory, bool with_tasks) {
+  return with_scheduler(
+      memory, [with_tasks](SchedContext& context) { return read_run_queues(context, with_tasks); });
+}
+
+Result<TaskList> GuestKernel::tasks(PhysMemory& memory) {
+  return with_scheduler(memory, [](SchedContext& context) { return read_all_tasks(context); });
+}
+
+Result<ScxReport> GuestKernel::scx(PhysMemory& memory) {
+  return with_scheduler(memory, [](SchedContext& context) { return read_scx(context); });
+}
+
+Result<FactReport> GuestKernel::topology(PhysMemory& memory) {
+  return with_scheduler(memory, [](SchedContext& context) { return read_topology(context); });
+}
+
+Result<FactReport> GuestKernel::stats(PhysMemory& memory) {
+  return with_scheduler(memory, [](SchedContext& context) { return read_kernel_stats(context); });
 }
 
 }  // namespace guestscope

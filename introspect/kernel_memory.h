@@ -95,13 +95,13 @@ class ReadBatch {
   Bytes bytes_;
 };
 
-/// Several batches (ReadBatch, StructBatch) in one exchange.
+/// Several batches (ReadBatch, StructBatch, one step of an RbForest) in one exchange; in none when
+/// there is nothing to read.
 template <typename... Batches>
 void read_together(KernelMemory& memory, Batches&... batches) {
   std::vector<VirtRead> reads;
   (batches.announce(reads), ...);
-  if (reads.empty()) return;
-  memory.read(reads);
+  if (!reads.empty()) memory.read(reads);
   std::span<VirtRead> rest(reads);
   (batches.take(rest), ...);
 }

@@ -89,29 +89,6 @@ constexpr FieldNeed kUserFields[] = {{"uid.val|uid"}};
 constexpr FieldNeed kMapIdFields[] = {{"id"}};
 constexpr FieldNeed kStaticKeyFields[] = {{"key.enabled.counter|key.enabled"}};
 
-constexpr FieldNeed kRqFields[] = {{"nr_running"},
-                                   {"nr_switches", kOptional},
-                                   {"nr_uninterruptible", kOptional},
-                                   {"clock", kOptional},
-                                   {"clock_task", kOptional},
-                                   {"curr"},
-                                   {"idle", kOptional},
-                                   {"cpu", kOptional},
-                                   {"cfs.nr_queued|cfs.nr_running", kOptional},
-                                   {"cfs.h_nr_queued|cfs.h_nr_running", kOptional},
-                                   {"cfs.load.weight", kOptional},
-                                   {"cfs.min_vruntime", kOptional},
-                                   {"cfs.avg.load_avg", kOptional},
-                                   {"cfs.avg.runnable_avg", kOptional},
-                                   {"cfs.avg.util_avg", kOptional},
-                                   {"rt.rt_nr_running", kOptional},
-                                   {"rt.rt_throttled", kOptional},
-                                   {"rt.rt_time", kOptional},
-                                   {"rt.rt_runtime", kOptional},
-                                   {"dl.dl_nr_running", kOptional},
-                                   {"dl.running_bw", kOptional}};
-constexpr FieldNeed kTaskFields[] = {{"pid"},    {"tgid"}, {"comm"},         {"sched_class"},
-                                     {"policy"}, {"prio"}, {"__state|state"}};
 constexpr FieldNeed kCanaryField[] = {{"stack_canary"}};
 
 constexpr std::pair<const char*, const char*> kSchedClasses[] = {
@@ -248,8 +225,6 @@ Result<RunQueueModel> bind_run_queues(const KernelFile& file) {
   GS_CHECK(require_pieces(file));
   RunQueueModel model;
   GS_ASSIGN(model.runqueues, file.symbols().require("runqueues"));
-  GS_ASSIGN(model.rq, StructLayout::bind(file.btf(), "rq", kRqFields));
-  GS_ASSIGN(model.task, StructLayout::bind(file.btf(), "task_struct", kTaskFields));
   for (const auto& [symbol, name] : kSchedClasses)
     if (const auto address = optional_symbol(file, symbol))
       model.classes.emplace_back(*address, name);

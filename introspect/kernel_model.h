@@ -179,34 +179,7 @@ struct PerCpuModel {
 };
 
 struct RunQueueModel {
-  enum Rq : std::size_t {
-    kNrRunning,
-    kNrSwitches,
-    kNrUninterruptible,
-    kClock,
-    kClockTask,
-    kCurr,
-    kIdle,
-    kCpu,
-    kCfsNrRunning,
-    kCfsHNrRunning,
-    kCfsLoadWeight,
-    kCfsMinVruntime,
-    kCfsLoadAvg,
-    kCfsRunnableAvg,
-    kCfsUtilAvg,
-    kRtNrRunning,
-    kRtThrottled,
-    kRtTime,
-    kRtRuntime,
-    kDlNrRunning,
-    kDlRunningBw,
-  };
-  enum Task : std::size_t { kPid, kTgid, kComm, kClass, kPolicy, kPrio, kState };
-
-  std::uint64_t runqueues = 0;
-  StructLayout rq;
-  StructLayout task;
+  std::uint64_t runqueues = 0;  ///< the per-CPU symbol
   /// Link-time addresses of the scheduling classes that this kernel has, with our names ("fair").
   std::vector<std::pair<std::uint64_t, std::string>> classes;
 };

@@ -25,4 +25,13 @@ Result<const StructLayout*> Layouts::get(const StructNeed& need, TypeId type) {
   return borrow(found->second);
 }
 
+const EnumNames* Layouts::names(const EnumNeed& need) {
+  auto found = names_.find(&need);
+  if (found == names_.end())
+    found =
+        names_.emplace(&need, EnumNames::containing(kernel_->btf(), need.enumerator, need.prefix))
+            .first;
+  return found->second ? &*found->second : nullptr;
+}
+
 }  // namespace guestscope

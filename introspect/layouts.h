@@ -18,6 +18,7 @@
 #include <span>
 #include <string_view>
 
+#include "introspect/enum_names.h"
 #include "introspect/kernel_file.h"
 #include "introspect/layout.h"
 
@@ -26,6 +27,12 @@ namespace guestscope {
 struct StructNeed {
   std::string_view name;  ///< of a struct, a union, or a typedef of one
   std::span<const FieldNeed> fields;
+};
+
+/// The first enum, anonymous or not, that has this enumerator: EnumNames::containing().
+struct EnumNeed {
+  std::string_view enumerator;
+  std::string_view prefix;
 };
 
 class Layouts {
@@ -37,6 +44,9 @@ class Layouts {
   /// layout points to or consists of.
   Result<const StructLayout*> get(const StructNeed& need, TypeId type);
 
+  /// Null: this kernel has no such enum.
+  const EnumNames* names(const EnumNeed& need);
+
   const KernelFile& kernel() const { return *kernel_; }
   /// The kernel's own types, kept alive by whoever holds them.
   std::shared_ptr<const Btf> kernel_btf() const { return {kernel_, &kernel_->btf()}; }
@@ -44,6 +54,7 @@ class Layouts {
  private:
   std::shared_ptr<const KernelFile> kernel_;
   std::map<const StructNeed*, Result<StructLayout>> bound_;
+  std::map<const EnumNeed*, Result<EnumNames>> names_;
 };
 
 }  // namespace guestscope

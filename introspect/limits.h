@@ -98,6 +98,36 @@ inline constexpr std::size_t kMaxLinkSymbols = 256;
 inline constexpr std::size_t kProgStep = 512;
 inline constexpr std::size_t kStatsPerStep = 16384;
 
+// --- sched_ext ---
+
+/// Dispatch queues: some for each CPU, and as many as a scheduler makes, one for each cgroup say.
+inline constexpr std::size_t kMaxDispatchQueues = 1U << 16;
+/// Tasks in all lists of one answer. What is runnable on a busy machine are thousands.
+inline constexpr std::size_t kMaxQueuedTasks = 1U << 16;
+/// Elements one behind the other in a bucket of a hash table of queues: the kernel makes the table
+/// larger at 16. Each costs an exchange.
+inline constexpr std::size_t kMaxQueueChain = 256;
+/// Steps along lists of tasks, of which each costs an exchange. Lists of tasks that are listed
+/// elsewhere as well take 32, however long they are.
+inline constexpr std::size_t kMaxTaskListSteps = 1024;
+/// Schedulers, one of them the root's; each costs some exchanges. Kernels allow a depth of 4.
+inline constexpr std::size_t kMaxSchedulers = 256;
+/// What a scheduler says when it ends: SCX_EXIT_MSG_LEN is 1024.
+inline constexpr std::size_t kMaxExitMessageBytes = 1024;
+/// Scheduling domains above each other: SMT, cluster, cache, package, and a few for NUMA.
+inline constexpr std::size_t kMaxDomainDepth = 16;
+/// Scheduling groups of all CPUs together. Most are shared by the CPUs of a domain.
+inline constexpr std::size_t kMaxSchedGroups = 1U << 16;
+/// Exchanges in which groups are followed to further groups: one or two, and for NUMA domains that
+/// overlap, one for each node.
+inline constexpr std::size_t kMaxGroupSteps = 1024;
+/// What an answer about scheduling domains may hold, a domain counted as kDomainBytes: every CPU
+/// has its own, and each can name every CPU. 1024 CPUs take 20 MB.
+inline constexpr std::size_t kMaxTopologyBytes = 64U << 20;
+inline constexpr std::size_t kDomainBytes = 4096;
+/// A scheduling domain's or softirq's name.
+inline constexpr std::size_t kMaxKernelLabelBytes = 64;
+
 // --- map contents ---
 
 /// One key or value. The kernel accepts values of almost 2 GB in arrays; real ones have kilobytes.
@@ -141,6 +171,19 @@ inline constexpr std::uint64_t kMaxListedIndexes = 1U << 24;
 inline constexpr std::size_t kMaxCachedBtfBytes = 64U << 20;
 /// Problems that one answer lists; further ones are counted only.
 inline constexpr std::size_t kMaxProblems = 100;
+
+// --- what is runnable ---
+
+/// Levels of one red-black tree: 2 * log2 of its nodes, so 64 are beyond what memory can hold.
+inline constexpr std::size_t kMaxTreeDepth = 64;
+/// Nodes of trees, entries of lists, run queues of groups that are looked at for one answer, of
+/// each kind. Kernels number at most 4 million tasks, but thousands of them are runnable at a time
+/// on no machine that still does something.
+inline constexpr std::size_t kMaxTreeNodes = 1U << 16;
+inline constexpr std::size_t kMaxQueueEntries = 1U << 16;
+inline constexpr std::size_t kMaxGroupQueues = 1U << 16;
+/// Exchanges of one such answer: a list takes one for each task that waits with one priority.
+inline constexpr std::size_t kMaxQueueSteps = 4096;
 
 // --- names ---
 

@@ -115,7 +115,8 @@ std::size_t add_slot(const Slot& slot, std::optional<std::uint64_t> value, Facts
 }
 
 bool take_entry(MapReadContext& context, ContentsBuilder& builder, std::size_t waiting) {
-  if (!builder.has_room(waiting + 1 + kFactsBytes / std::max<std::size_t>(1, builder.record_bytes())))
+  if (!builder.has_room(waiting + 1 +
+                        kFactsBytes / std::max<std::size_t>(1, builder.record_bytes())))
     return false;
   context.budget -= std::min(context.budget, kFactsBytes);
   return true;

@@ -1,11 +1,7 @@
 #include "introspect/owners.h"
 
-#include <ranges>
-#include <unordered_map>
-
-#include "introspect/limits.h"
+#include "introspect/cgroup_paths.h"
 #include "introspect/struct_batch.h"
-#include "introspect/text_batch.h"
 
 namespace guestscope {
 
@@ -25,12 +21,6 @@ constexpr StructNeed kSuperBlockNeed = {"super_block", kSuperBlockFields};
 enum Cgroup : std::size_t { kKernfsNode };
 constexpr FieldNeed kCgroupFields[] = {{"kn"}};
 constexpr StructNeed kCgroup = {"cgroup", kCgroupFields};
-enum Node : std::size_t { kParent, kName, kId };
-constexpr FieldNeed kNodeFields[] = {{"__parent|parent"}, {"name"}, {"id"}};
-constexpr StructNeed kNode = {"kernfs_node", kNodeFields};
-
-constexpr std::size_t kMaxFileName = 256;    // NAME_MAX and the terminator
-constexpr std::size_t kMaxPathBytes = 4096;  // PATH_MAX
 
 /// The file types of inode(7), which file systems on disk have as well.
 const char* file_type(std::uint64_t mode) {
@@ -46,98 +36,16 @@ const char* file_type(std::uint64_t mode) {
   }
 }
 
-/// kernfs nodes and all that they lie in, each read once.
-class NodePaths {
- public:
-  NodePaths(KernelMemory& memory, const StructLayout& layout, Problems& problems)
-      : memory_(memory), layout_(layout), problems_(problems) {}
-
-  /// Level by level, up to the roots.
-  void add(std::span<const GuestVirt> nodes) {
-    std::vector<GuestVirt> level;
-    want(nodes, level);
-    for (std::size_t depth = 0; !level.empty() && depth < kMaxCgroupDepth; ++depth) {
-      std::vector<GuestVirt> parents;
-      read_level(level, parents);
-      level.clear();
-      want(parents, level);
-    }
-    for (const GuestVirt node : level)
-      nodes_.at(node.value()) = fail_at(node.value(), ErrorCode::kCorrupt,
-                                        "cgroups nested more than {} deep", kMaxCgroupDepth);
-  }
-
-  Result<Facts> facts(GuestVirt address) {
-    if (address.is_null())
-      return fail_at(0, ErrorCode::kNotMapped, "null pointer instead of a cgroup's node");
-    const Result<Entry>& node = nodes_.at(address.value());
-    if (!node) return std::unexpected(node.error());
-    const auto path = path_of(*node);
-    if (!path) problems_.add(fmt::format("cgroup {}.path", node->id), path.error());
-    return Facts{{.name = "cgroup_id", .value = node->id},
-                 {.name = "path", .value = path ? FactValue(*path) : FactValue()}};
-  }
-
- private:
-  struct Entry {
-    std::uint64_t id = 0;
-    GuestVirt parent;
-    Result<std::string> name{};
-  };
-
-  void want(std::span<const GuestVirt> nodes, std::vector<GuestVirt>& level) {
-    for (const GuestVirt node : nodes)
-      if (!node.is_null() && nodes_.emplace(node.value(), Entry{}).second) level.push_back(node);
-  }
-
-  void read_level(std::span<const GuestVirt> level, std::vector<GuestVirt>& parents) {
-    std::vector<GuestVirt> names;
-    std::vector<Entry*> named;
-    read_structs(memory_, layout_, level, [&](std::size_t i, const Result<StructView>& view) {
-      Result<Entry>& entry = nodes_.at(level[i].value());
-      if (!view) {
-        entry = std::unexpected(view.error());
-        return;
-      }
-      entry = Entry{.id = view->u64(kId), .parent = view->pointer(kParent), .name = {}};
-      parents.push_back(entry->parent);
-      names.push_back(view->pointer(kName));
-      named.push_back(&*entry);
-    });
-    auto texts = read_strings(memory_, names, kMaxFileName);
-    for (std::size_t i = 0; i < texts.size(); ++i) named[i]->name = std::move(texts[i]);
-  }
-
-  Result<std::string> path_of(const Entry& node) const {
-    std::vector<std::string_view> names;
-    const Entry* at = &node;
-    while (!at->parent.is_null()) {
-      if (!at->name) return std::unexpected(at->name.error());
-      if (names.size() == kMaxCgroupDepth)
-        return fail(ErrorCode::kCorrupt, "cgroups nested more than {} deep", kMaxCgroupDepth);
-      names.push_back(*at->name);
-      const Result<Entry>& parent = nodes_.at(at->parent.value());
-      if (!parent) return std::unexpected(parent.error());
-      at = &*parent;
-    }
-    if (names.empty()) return "/";
-    std::string path;
-    for (const auto name : std::views::reverse(names)) {
-      (path += '/') += name;
-      if (path.size() > kMaxPathBytes)
-        return fail(ErrorCode::kCorrupt, "a path of more than {} bytes", kMaxPathBytes);
-    }
-    return path;
-  }
-
-  KernelMemory& memory_;
-  const StructLayout& layout_;
-  Problems& problems_;
-  std::unordered_map<std::uint64_t, Result<Entry>> nodes_;
-};
-
 std::vector<Result<Facts>> all_failed(std::size_t n, const Error& error) {
   return {n, std::unexpected(error)};
+}
+
+Result<Facts> node_facts(const CgroupPaths& paths, GuestVirt node, Problems& problems) {
+  GS_ASSIGN(const std::uint64_t id, paths.id(node));
+  const auto path = paths.path(node);
+  if (!path) problems.add(fmt::format("cgroup {}.path", id), path.error());
+  return Facts{{.name = "cgroup_id", .value = id},
+               {.name = "path", .value = path ? FactValue(*path) : FactValue()}};
 }
 
 }  // namespace
@@ -217,13 +125,14 @@ std::vector<Result<Facts>> describe_cgroups(KernelMemory& memory, Layouts& layou
 std::vector<Result<Facts>> describe_cgroup_nodes(KernelMemory& memory, Layouts& layouts,
                                                  std::span<const GuestVirt> pointers,
                                                  Problems& problems) {
-  const auto layout = layouts.get(kNode);
-  if (!layout) return all_failed(pointers.size(), layout.error());
-  NodePaths paths(memory, **layout, problems);
-  paths.add(pointers);
+  auto paths = CgroupPaths::create(memory, layouts);
+  if (!paths) return all_failed(pointers.size(), paths.error());
+  for (const GuestVirt pointer : pointers) paths->add(pointer);
+  while (paths->busy()) read_together(memory, *paths);
   std::vector<Result<Facts>> described;
   described.reserve(pointers.size());
-  for (const GuestVirt pointer : pointers) described.push_back(paths.facts(pointer));
+  for (const GuestVirt pointer : pointers)
+    described.push_back(node_facts(*paths, pointer, problems));
   return described;
 }
 

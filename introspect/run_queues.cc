@@ -2,96 +2,94 @@
 
 #include <algorithm>
 
+#include "introspect/queued_tasks.h"
+#include "introspect/run_queue_figures.h"
+#include "introspect/scx_tasks.h"
 #include "introspect/struct_batch.h"
 
 namespace guestscope {
 
 namespace {
 
-using Rq = RunQueueModel::Rq;
-using Task = RunQueueModel::Task;
+enum Place : std::size_t { kRtArray, kCfsRoot };
+constexpr FieldNeed kPlaceFields[] = {{"rt.active", kOptional}, {"cfs.tasks_timeline", kOptional}};
+constexpr StructNeed kPlaces = {"rq", kPlaceFields};
 
-// SCHED_* of include/uapi/linux/sched.h: numbers of the system-call interface, which never change.
-constexpr std::array<std::string_view, 8> kPolicies = {"normal",   "fifo", "rr",       "batch",
-                                                       "policy_4", "idle", "deadline", "ext"};
-
-/// Task state bits of include/linux/sched.h that have kept their values since 5.10.
-struct StateName {
-  std::uint64_t bit;
-  std::string_view name;
-};
-constexpr StateName kStates[] = {{0x01, "sleeping"}, {0x02, "uninterruptible"}, {0x04, "stopped"},
-                                 {0x08, "traced"},   {0x40, "parked"},          {0x80, "dead"}};
-
-std::string policy_name(std::uint64_t policy) {
-  return policy < kPolicies.size() ? std::string(kPolicies[policy])
-                                   : fmt::format("policy_{}", policy);
+/// Why the bytes are not this CPU's queue.
+std::optional<Error> foreign(const RunQueue& queue, const StructView& rq) {
+  if (!rq.has(kRqCpu) || rq.u64(kRqCpu) == queue.cpu) return std::nullopt;
+  return Error{.code = ErrorCode::kCorrupt,
+               .message = fmt::format("it says that it is CPU {}'s", rq.u64(kRqCpu)),
+               .path = {},
+               .address = queue.address.value()};
 }
 
-std::string state_name(std::uint64_t state) {
-  if (state == 0) return "running";
-  for (const StateName& known : kStates)
-    if ((state & known.bit) != 0) return std::string(known.name);
-  return fmt::format("state_{:#x}", state);
-}
-
-std::string class_name(const RunQueueModel& model, const KernelLocation& location,
-                       GuestVirt sched_class) {
-  for (const auto& [address, name] : model.classes)
-    if (location.at(address) == sched_class) return name;
-  return fmt::format("class_{:#x}", sched_class.value());
-}
-
-RunQueue::Figure figure(const StructView& view, std::size_t field) {
-  return view.has(field) ? std::optional(view.u64(field)) : std::nullopt;
-}
-
-void decode_queues(RunQueue& queue, const StructView& rq) {
-  queue.cfs_nr_running = figure(rq, Rq::kCfsNrRunning);
-  queue.cfs_h_nr_running = figure(rq, Rq::kCfsHNrRunning);
-  queue.cfs_load_weight = figure(rq, Rq::kCfsLoadWeight);
-  queue.cfs_min_vruntime = figure(rq, Rq::kCfsMinVruntime);
-  queue.cfs_load_avg = figure(rq, Rq::kCfsLoadAvg);
-  queue.cfs_runnable_avg = figure(rq, Rq::kCfsRunnableAvg);
-  queue.cfs_util_avg = figure(rq, Rq::kCfsUtilAvg);
-  queue.rt_nr_running = figure(rq, Rq::kRtNrRunning);
-  queue.rt_time_ns = figure(rq, Rq::kRtTime);
-  queue.rt_runtime_ns = figure(rq, Rq::kRtRuntime);
-  if (rq.has(Rq::kRtThrottled)) queue.rt_throttled = rq.u64(Rq::kRtThrottled) != 0;
-  queue.dl_nr_running = figure(rq, Rq::kDlNrRunning);
-  queue.dl_running_bw = figure(rq, Rq::kDlRunningBw);
-}
-
-void decode_rq(RunQueue& queue, const StructView& rq) {
+void decode(RunQueue& queue, const StructView& rq) {
   queue.readable = true;
-  queue.nr_running = rq.u64(Rq::kNrRunning);
-  queue.nr_switches = figure(rq, Rq::kNrSwitches);
-  // Unsigned in the kernel, int or long by version; a task may wake up on another CPU than it slept
-  // on.
-  if (rq.has(Rq::kNrUninterruptible)) queue.nr_uninterruptible = rq.s64(Rq::kNrUninterruptible);
-  queue.clock = figure(rq, Rq::kClock);
-  queue.clock_task = figure(rq, Rq::kClockTask);
-  queue.idle = rq.has(Rq::kIdle) && rq.pointer(Rq::kCurr) == rq.pointer(Rq::kIdle);
-  decode_queues(queue, rq);
+  queue.nr_running = rq.u64(kRqNrRunning);
+  queue.idle = rq.has(kRqIdle) && rq.pointer(kRqCurr) == rq.pointer(kRqIdle);
+  if (rq.has(kRqClockTask)) queue.clock_task = rq.u64(kRqClockTask);
+  queue.figures = run_queue_figures(rq);
 }
 
-CurrentTask decode_task(const RunQueueModel& model, const KernelLocation& location,
-                        const StructView& task) {
-  return {.pid = task.s64(Task::kPid),
-          .tgid = task.s64(Task::kTgid),
-          .comm = std::string(task.text(Task::kComm)),
-          .sched_class = class_name(model, location, task.pointer(Task::kClass)),
-          .policy = policy_name(task.u64(Task::kPolicy)),
-          .prio = task.s64(Task::kPrio),
-          .state = state_name(task.u64(Task::kState))};
+enum IdleState : std::size_t { kStateName };
+constexpr FieldNeed kIdleStateFields[] = {{"name"}};
+constexpr StructNeed kIdleStateNeed = {"cpuidle_state", kIdleStateFields};
+
+/// The names of the states in which cpuidle rests the CPUs, as a figure. `states`: null where there
+/// is none, as on most guests, whose CPUs idle by themselves.
+void add_idle_states(SchedContext& context, std::span<const GuestVirt> states, RunQueueList& list) {
+  const auto layout = context.layouts.get(kIdleStateNeed);
+  if (!layout || std::ranges::all_of(states, &GuestVirt::is_null)) return;
+  StructBatch batch(**layout);
+  for (const GuestVirt state : states) batch.add(state);
+  batch.read(context.memory);
+  for (std::size_t i = 0; i < states.size(); ++i) {
+    if (states[i].is_null()) continue;
+    const auto view = batch[i];
+    if (!view) list.problems.add(fmt::format("runqueues[{}].idle_state", i), view.error());
+    list.run_queues[i].figures.push_back(
+        {.name = "idle_state",
+         .value = view ? FactValue(std::string(view->text(kStateName))) : FactValue()});
+  }
 }
 
-/// x86-64 before 6.15 numbers per-CPU symbols from zero; elsewhere they are addresses in the image
-/// and move with it.
-GuestVirt per_cpu_symbol(std::uint64_t symbol, const BootModel& boot,
-                         const KernelLocation& location) {
-  const bool in_image = symbol >= boot.text && symbol - boot.text < location.image_size;
-  return in_image ? location.at(symbol) : GuestVirt(symbol);
+void read_current(SchedContext& context, std::span<const QueuedTasks::Running> running,
+                  RunQueueList& list) {
+  std::vector<GuestVirt> current;
+  for (const auto& [task, donor] : running) current.push_back(task);
+  auto tasks = read_tasks(context, current);
+  for (std::size_t i = 0; i < list.run_queues.size(); ++i) {
+    RunQueue& queue = list.run_queues[i];
+    if (!queue.readable) continue;
+    if (tasks[i]) {
+      queue.curr = *std::move(tasks[i]);
+      set_since_run(*queue.curr, queue.clock_task);
+    } else {
+      list.problems.add(fmt::format("runqueues[{}].curr", i), std::move(tasks[i]).error());
+    }
+  }
+}
+
+/// sched_ext keeps lists of its own. A task that has been listed without them (the current one) is
+/// listed with what they say of it; the idle class stays the last one.
+void add_ext_tasks(SchedContext& context, RunQueueList& list) {
+  std::vector<std::size_t> listed;
+  for (const RunQueue& queue : list.run_queues) listed.push_back(queue.tasks.size());
+  add_scx_tasks(context, list.run_queues, list.problems);
+  for (std::size_t i = 0; i < listed.size(); ++i) {
+    std::vector<QueuedTask>& tasks = list.run_queues[i].tasks;
+    const auto added = tasks.begin() + static_cast<std::ptrdiff_t>(listed[i]);
+    const std::vector<QueuedTask> ext(added, tasks.end());
+    tasks.erase(added, tasks.end());
+    std::erase_if(tasks, [&](const QueuedTask& task) {
+      return std::ranges::any_of(
+          ext, [&](const QueuedTask& other) { return other.task.address == task.task.address; });
+    });
+    const auto idle = std::ranges::find(
+        tasks, "idle", [](const QueuedTask& task) { return task.task.sched_class; });
+    tasks.insert(idle, ext.begin(), ext.end());
+  }
 }
 
 }  // namespace
@@ -102,49 +100,51 @@ Result<std::vector<unsigned>> read_online_cpus(KernelMemory& memory, const PerCp
   return cpus_in_mask(mask);
 }
 
-Result<RunQueueList> read_run_queues(KernelMemory& memory, const RunQueueModel& model,
-                                     const KernelModel& kernel, const PerCpuOffsets& per_cpu) {
+Result<RunQueueList> read_run_queues(SchedContext& context, bool with_tasks) {
   RunQueueList list;
-  const KernelLocation& location = per_cpu.location;
-  GS_ASSIGN(const auto online, read_online_cpus(memory, *kernel.per_cpu, location));
-  const GuestVirt symbol = per_cpu_symbol(model.runqueues, *kernel.boot, location);
-  StructBatch queues(model.rq);
-  for (const unsigned cpu : per_cpu.possible_cpus()) {
+  GS_ASSIGN(const StructLayout* layout, context.layouts.get(kRunQueueNeed));
+  GS_ASSIGN(const StructLayout* places, context.layouts.get(kPlaces));
+  GS_ASSIGN(const auto online,
+            read_online_cpus(context.memory, *context.model.per_cpu, context.location()));
+  const GuestVirt symbol = context.per_cpu_symbol(context.queues.runqueues);
+  StructBatch queues(*layout);
+  QueuedTasks tasks(context, list.problems);
+  for (const unsigned cpu : context.per_cpu.possible_cpus()) {
     RunQueue queue;
     queue.cpu = cpu;
     queue.online = std::ranges::binary_search(online, cpu);
-    queue.address = per_cpu.on_cpu(symbol, cpu);
-    queues.add(queue.address);
+    queue.address = context.per_cpu.on_cpu(symbol, cpu);
+    queue.rt_array = queue.address.wrapping_add((*places)[kRtArray].offset);
+    queue.cfs_root = queue.address.wrapping_add((*places)[kCfsRoot].offset);
+    queues.add(queue.online ? queue.address : GuestVirt());
+    if (with_tasks && queue.online) tasks.add_queue(list.run_queues.size(), queue.address);
     list.run_queues.push_back(std::move(queue));
   }
-  queues.read(memory);
+  read_together(context.memory, queues, tasks);
 
-  StructBatch tasks(model.task);
+  std::vector<QueuedTasks::Running> running(list.run_queues.size());
+  std::vector<GuestVirt> idle_states(list.run_queues.size());
   for (std::size_t i = 0; i < list.run_queues.size(); ++i) {
     RunQueue& queue = list.run_queues[i];
+    if (!queue.online) continue;
     const auto rq = queues[i];
-    GuestVirt current;
     if (!rq) {
       list.problems.add(fmt::format("runqueues[{}]", i), rq.error());
-    } else if (rq->has(Rq::kCpu) && queue.online && rq->u64(Rq::kCpu) != queue.cpu) {
-      list.problems.add(fmt::format("runqueues[{}]", i),
-                        {.code = ErrorCode::kCorrupt,
-                         .message = fmt::format("it says that it is CPU {}'s", rq->u64(Rq::kCpu)),
-                         .path = {},
-                         .address = queue.address.value()});
-    } else if (queue.online) {
-      decode_rq(queue, *rq);
-      current = rq->pointer(Rq::kCurr);
+    } else if (auto wrong = foreign(queue, *rq)) {
+      list.problems.add(fmt::format("runqueues[{}]", i), *std::move(wrong));
+    } else {
+      decode(queue, *rq);
+      idle_states[i] = rq->pointer(kRqIdleState);
+      running[i] = {.task = rq->pointer(kRqCurr),
+                    .donor = rq->pointer(rq->has(kRqDonor) ? kRqDonor : kRqCurr)};
     }
-    tasks.add(current);
   }
-  tasks.read(memory);
-  for (std::size_t i = 0; i < list.run_queues.size(); ++i) {
-    if (!list.run_queues[i].readable) continue;
-    if (const auto task = tasks[i])
-      list.run_queues[i].curr = decode_task(model, location, *task);
-    else
-      list.problems.add(fmt::format("runqueues[{}].curr", i), task.error());
+  add_idle_states(context, idle_states, list);
+  if (with_tasks) {
+    tasks.fill(list.run_queues, running);
+    add_ext_tasks(context, list);
+  } else {
+    read_current(context, running, list);
   }
   return list;
 }

@@ -99,9 +99,9 @@ Json run(const std::string& stub, const std::string& vmlinux, int snapshots) {
   Json kinds;
   kinds["nothing"] = measure(session, "nothing", snapshots,
                              [](GuestKernel&, PhysMemory&) { return Result<int>(0); });
-  kinds["/runqueues"] =
-      measure(session, "runqueues", snapshots,
-              [](GuestKernel& kernel, PhysMemory& memory) { return kernel.run_queues(memory); });
+  kinds["/runqueues"] = measure(
+      session, "runqueues", snapshots,
+      [](GuestKernel& kernel, PhysMemory& memory) { return kernel.run_queues(memory, true); });
   kinds["/maps"] = measure(session, "maps", snapshots, maps);
   kinds["/progs"] =
       measure(session, "progs", snapshots,

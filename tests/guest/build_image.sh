@@ -70,13 +70,14 @@ inputs_hash() {
 build_program() {  # OUTPUT
   local programs=$here/programs name include
   include=/usr/include/$(gcc -print-multiarch)
-  for name in maps progs typed special tables buffers stacks network storage links replace ops large changing; do
+  for name in maps progs typed special tables buffers stacks network storage links replace ops large changing sched_ext sched_ext_plain; do
     "$clang" -O2 -g -target bpf -mcpu=v3 -Wall -Wextra -idirafter "$include" -c "$programs/$name.bpf.c" -o "$work/$name.bpf.o"
     bpftool gen skeleton "$work/$name.bpf.o" name "${name}_bpf" >"$work/$name.skel.h"
   done
-  "$compiler" -O2 -Wall -Wextra -static -Wl,--build-id -I"$work" -I"$programs" "$programs"/{guest,support,typed,special,tables,buffers,stacks,network,storage,arena,links,code,large,changing}.c \
+  "$compiler" -O2 -Wall -Wextra -static -Wl,--build-id -I"$work" -I"$programs" "$programs"/{guest,support,typed,special,tables,buffers,stacks,network,storage,arena,links,code,large,changing,sched_ext}.c \
     -o "$1" "${compile_options[@]}" -lbpf -lelf -lz
-  "${tools}strip" "$1"
+  "$compiler" -O2 -Wall -Wextra -static "$programs/queued.c" -o "$(dirname "$1")/queued"
+  "${tools}strip" "$1" "$(dirname "$1")/queued"
 }
 
 find_file() {  # NAME… → the first of these paths that is there, seen from the root of its system

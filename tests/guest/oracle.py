@@ -173,3 +173,51 @@ def nanoseconds(figure):
     """"9588.685286" as printed, in ms, to ns."""
     whole, _, fraction = figure.partition(".")
     return int(whole) * 1_000_000 + int((fraction + "000000")[:6])
+
+
+def parse_schedstat(text):
+    """/proc/schedstat: {cpu: {"counts": […of its line], "domains": [{"span": "0-3", "counts": […]}]}}."""
+    cpus, current = {}, None
+    for line in text.splitlines():
+        words = line.split()
+        if match := re.fullmatch(r"cpu(\d+)", words[0] if words else ""):
+            current = cpus[int(match[1])] = {"counts": [int(word) for word in words[1:]], "domains": []}
+        elif words and words[0].startswith("domain"):
+            # A name stands before the mask since version 17.
+            mask = 1 if re.fullmatch("[0-9a-f]+(,[0-9a-f]+)*", words[1]) else 2
+            current["domains"].append({"span": mask_list(words[mask]), "counts": [int(word) for word in words[mask + 1:]]})
+    return cpus
+
+
+def mask_list(mask):
+    """"f,00000001" as "0,32-35"."""
+    bits, spans = int(mask.replace(",", ""), 16), []
+    for cpu in range(bits.bit_length()):
+        if bits >> cpu & 1:
+            if spans and spans[-1][1] == cpu - 1:
+                spans[-1][1] = cpu
+            else:
+                spans.append([cpu, cpu])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in spans)
+
+
+def parse_proc_stat(text):
+    """/proc/stat: {"ctxt": …, "processes": …, "intr": the total, "cpus": {cpu: {"user": ticks, …}}}."""
+    names = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal", "guest", "guest_nice")
+    stat = {"cpus": {}}
+    for line in text.splitlines():
+        words = line.split()
+        if match := re.fullmatch(r"cpu(\d+)", words[0]):
+            stat["cpus"][int(match[1])] = dict(zip(names, (int(word) for word in words[1:])))
+        elif words[0] in ("ctxt", "processes", "intr"):
+            stat[words[0]] = int(words[1])
+    return stat
+
+
+def domain_files(text):
+    """Lines "…/cpu0/domain1/FILE CONTENT": {(cpu, level): {FILE: CONTENT}}."""
+    found = {}
+    for line in text.splitlines():
+        if match := re.match(r"\S*/cpu(\d+)/domain(\d+)/(\S+) ?(.*)", line):
+            found.setdefault((int(match[1]), int(match[2])), {})[match[3]] = match[4].strip()
+    return found

@@ -124,3 +124,58 @@ class RunQueues(LiveTest):
             self.assertLess(snapshot["pause_us"], 150_000)
         after = shared.daemon.get("/status")["pauses"]
         self.assertGreaterEqual(after["count"], before["count"])
+
+
+# Figures of ours, and where the debug file has them: section, and its name, which depends on the kernel.
+QUIET_FIGURES = {
+    "balance.avg_idle_ns": ("rq", "avg_idle"),
+    "balance.max_idle_balance_cost_ns": ("rq", "max_idle_balance_cost"),
+    "cfs.nr_running": ("cfs", "nr_running|nr_queued"),
+    "cfs.h_nr_running": ("cfs", "h_nr_running|h_nr_queued"),
+    "cfs.h_nr_runnable": ("cfs", "h_nr_runnable"),
+    "cfs.h_nr_idle": ("cfs", "idle_h_nr_running|h_nr_idle"),
+    "cfs.load_weight": ("cfs", "load"),
+    "cfs.load_avg": ("cfs", "load_avg"),
+    "cfs.runnable_avg": ("cfs", "runnable_avg"),
+    "cfs.util_avg": ("cfs", "util_avg"),
+    "cfs.util_est": ("cfs", "util_est|util_est_enqueued"),
+    "rt.nr_running": ("rt", "rt_nr_running"),
+    "rt.nr_migratory": ("rt", "rt_nr_migratory"),
+    "dl.nr_running": ("dl", "dl_nr_running"),
+    "dl.nr_migratory": ("dl", "dl_nr_migratory"),
+    "nr_running": ("rq", "nr_running"),
+    "nr_switches": ("rq", "nr_switches"),
+    "nr_uninterruptible": ("rq", "nr_uninterruptible"),
+}
+
+
+class QuietRunQueues(LiveTest):
+    """A figure is that of the debug file when two readings of it around ours agree, or lies near them."""
+
+    def test_every_figure_that_the_debug_file_has(self):
+        shared.daemon
+        shared.guest.busy(False)
+        wanted, equal = set(), set()
+        for _ in range(60):
+            before = parse_sched_debug(shared.guest.run(SCHED_DEBUG))
+            answer = shared.daemon.get("/runqueues")["runqueues"]
+            after = parse_sched_debug(shared.guest.run(SCHED_DEBUG))
+            for queue in answer:
+                for name, place in QUIET_FIGURES.items():
+                    group, _, inner = name.rpartition(".")
+                    ours = (queue.get(group, {}) if group else queue).get(inner)
+                    if ours is None:
+                        continue
+                    section, fields = place
+                    field = next((f for f in fields.split("|") if f in before[queue["cpu"]][section]), None)
+                    if field is None:
+                        continue
+                    first, second = (int(nanoseconds(debug[queue["cpu"]][section][field]) if "." in debug[queue["cpu"]][section][field]
+                                         else debug[queue["cpu"]][section][field]) for debug in (before, after))
+                    wanted.add(name)
+                    if first == second == ours or (first != second and min(first, second) <= ours <= max(first, second)):
+                        equal.add(name)
+            if wanted and wanted == equal:
+                break
+        self.assertEqual(wanted - equal, set())
+        self.assertGreaterEqual(len(wanted), 10)

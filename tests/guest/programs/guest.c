@@ -427,6 +427,7 @@ int main(int count, char **words) {
   if (count > 2 && strcmp(words[1], "code") == 0) return print_code(count - 2, words + 2);
   if (count == 2 && strcmp(words[1], "large") == 0) return make_large();
   if (count == 2 && strcmp(words[1], "changing") == 0) return make_changing();
+  if (count == 3 && strcmp(words[1], "scx") == 0) return run_scheduler(words[2]);
   setvbuf(stdout, NULL, _IOLBF, 0);
   possible_cpus = libbpf_num_possible_cpus();
   int online = (int)sysconf(_SC_NPROCESSORS_ONLN);

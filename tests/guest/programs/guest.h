@@ -63,6 +63,7 @@ void write_pid(const char *path, pid_t pid);
 int print_code(int count, char **words);
 int make_large(void);
 int make_changing(void);
+int run_scheduler(const char *how);
 
 // The parts.
 void make_typed(void);

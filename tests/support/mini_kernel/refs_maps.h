@@ -13,24 +13,12 @@
   }
 #endif
 
-struct list_head {
-  MINI_PTR(struct list_head) next;
-  MINI_PTR(struct list_head) prev;
-};
 struct hlist_node {
   MINI_PTR(struct hlist_node) next;
   MINI_PTR(void) pprev;
 };
 struct hlist_head {
   MINI_PTR(struct hlist_node) first;
-};
-struct rb_node {
-  u64 parent_color;
-  MINI_PTR(struct rb_node) rb_right;
-  MINI_PTR(struct rb_node) rb_left;
-};
-struct rb_root {
-  MINI_PTR(struct rb_node) rb_node;
 };
 
 /* --- owners --- */

@@ -224,7 +224,9 @@ TEST_CASE_FIXTURE(Served, "run queues are there for every possible CPU, or for o
   CHECK(one["curr"]["pid"] == 101);
   CHECK(problem("/runqueues/2", 404) == "not_found");
   CHECK(problem("/runqueues/x", 400) == "invalid_request");
-  CHECK(problem("/runqueues?tasks=1", 400) == "invalid_request");
+  CHECK(problem("/runqueues?tasks=many", 400) == "invalid_request");
+  CHECK(problem("/runqueues?format=json", 400) == "invalid_request");
+  CHECK(problem("/runqueues?format=crash&tasks=0", 400) == "invalid_request");
 }
 
 TEST_CASE_FIXTURE(Served, "an indented answer is the same answer") {

@@ -1,9 +1,9 @@
 #include "daemon/guest_json.h"
-#include "daemon/progs_json.h"
 
 #include <doctest/doctest.h>
 
 #include "daemon/answer.h"
+#include "daemon/progs_json.h"
 #include "daemon/version.h"
 #include "tests/support/mini_guest.h"
 
@@ -160,62 +160,6 @@ TEST_CASE("counters of a program are sums, with those of each CPU when asked for
         R"({"cpu":2,"run_cnt":20,"run_time_ns":8,"recursion_misses":2}])");
   prog.has_misses = false;
   CHECK_FALSE(prog_json(prog, true)["per_cpu"][0].contains("recursion_misses"));
-}
-
-TEST_CASE("an offline CPU has no figures, an unreadable current task is null") {
-  RunQueue queue;
-  queue.cpu = 3;
-  CHECK(keys(run_queue_json(queue)) == std::vector<std::string>{"cpu", "online", "address"});
-  queue.online = true;
-  const Json unreadable = run_queue_json(queue);
-  CHECK(unreadable.size() == 5);
-  CHECK(unreadable.at("nr_running").is_null());
-  CHECK(unreadable.at("curr").is_null());
-  queue.readable = true;
-  const Json json = run_queue_json(queue);
-  CHECK(json["curr"].is_null());
-  CHECK(json["nr_running"] == 0);
-  CHECK(json["idle"] == false);
-  for (const char* name : {"nr_switches", "nr_uninterruptible", "clock", "clock_task"})
-    CHECK_FALSE(json.contains(name));
-  for (const char* name : {"cfs", "rt", "dl"}) CHECK(json[name] == Json::object());
-}
-
-TEST_CASE("every figure of a run queue has its canonical name") {
-  RunQueue queue;
-  queue.readable = queue.online = true;
-  queue.nr_uninterruptible = -1;
-  queue.cfs_h_nr_running = 1;
-  queue.cfs_min_vruntime = 2;
-  queue.cfs_load_weight = 3;
-  queue.cfs_nr_running = 4;
-  queue.cfs_load_avg = 5;
-  queue.cfs_runnable_avg = 6;
-  queue.cfs_util_avg = 7;
-  queue.rt_nr_running = 8;
-  queue.rt_throttled = false;
-  queue.rt_time_ns = 9;
-  queue.rt_runtime_ns = 10;
-  queue.dl_nr_running = 11;
-  queue.dl_running_bw = 12;
-  queue.curr = CurrentTask{.pid = 102,
-                           .tgid = 101,
-                           .comm = "b\xff",
-                           .sched_class = "fair",
-                           .policy = "normal",
-                           .prio = 120,
-                           .state = "running"};
-  const Json json = run_queue_json(queue);
-  CHECK(json["nr_uninterruptible"] == -1);
-  CHECK(dump_json(json["cfs"]) ==
-        R"({"nr_running":4,"h_nr_running":1,"load_weight":3,"min_vruntime":2,"load_avg":5,)"
-        R"("runnable_avg":6,"util_avg":7})");
-  CHECK(dump_json(json["rt"]) ==
-        R"({"nr_running":8,"throttled":false,"time_ns":9,"runtime_ns":10})");
-  CHECK(dump_json(json["dl"]) == R"({"nr_running":11,"running_bw":12})");
-  CHECK(dump_json(json["curr"]) ==
-        "{\"pid\":102,\"tgid\":101,\"comm\":\"b\xef\xbf\xbd\",\"class\":\"fair\","
-        "\"policy\":\"normal\",\"prio\":120,\"state\":\"running\"}");
 }
 
 TEST_CASE("every error code has its status and name, and 503 says whether to come again") {

@@ -163,7 +163,7 @@ TEST_CASE("run queues of arm64 are found by image addresses and per-CPU offsets"
     }
     Watch watch(guest.model);
     REQUIRE(watch.after(guest) == "rrr");
-    const auto list = watch.kernel.run_queues(guest.memory);
+    const auto list = watch.kernel.run_queues(guest.memory, false);
     REQUIRE(list.has_value());
     REQUIRE(list->run_queues.size() == 2);
     CHECK(list->run_queues[1].nr_running == 6);

@@ -128,7 +128,7 @@ TEST_CASE("symbols and types are found in the guest's memory, a bounded slice at
   // Symbols are this boot's: the slide is not told by them.
   CHECK(summary.location->text_base == GuestVirt(guest.model->boot->text + guest.where.slide));
   CHECK(summary.kaslr_slide == std::nullopt);
-  CHECK(watch.kernel.run_queues(guest.memory).has_value());
+  CHECK(watch.kernel.run_queues(guest.memory, false).has_value());
 }
 
 TEST_CASE("nothing is read before an image is mapped") {

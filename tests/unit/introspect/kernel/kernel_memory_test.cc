@@ -90,7 +90,9 @@ TEST_CASE(
   const auto model = test::load_model();
   test::MiniGuest guest = test::MiniGuest::booted(model);
   Kernel kernel;
-  StructBatch batch(model->run_queues->task);
+  constexpr FieldNeed kFields[] = {{"pid"}, {"tgid"}, {"prio"}};
+  const StructLayout layout = *StructLayout::bind(model->file->btf(), "task_struct", kFields);
+  StructBatch batch(layout);
   mini::task_struct task{};
   task.pid = 77;
   task.prio = -5;
@@ -104,9 +106,9 @@ TEST_CASE(
   batch.read(memory);
   CHECK(kernel.physical.exchanges == 1);
   CHECK(kernel.physical.bytes_read < 3 * 300);  // of 7 KB each
-  CHECK(batch[2]->s64(RunQueueModel::kPid) == 77);
-  CHECK(batch[2]->s64(RunQueueModel::kTgid) == 102);
-  CHECK(batch[2]->s64(RunQueueModel::kPrio) == -5);
+  CHECK(batch[2]->s64(0) == 77);
+  CHECK(batch[2]->s64(1) == 102);
+  CHECK(batch[2]->s64(2) == -5);
 }
 
 TEST_CASE("a read cache answers what it has seen and passes errors through") {

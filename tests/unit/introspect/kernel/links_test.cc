@@ -21,6 +21,7 @@ std::string text_of(const FactValue& value) {
     std::string operator()(bool is) const { return is ? "true" : "false"; }
     std::string operator()(std::uint64_t number) const { return std::to_string(number); }
     std::string operator()(std::int64_t number) const { return std::to_string(number); }
+    std::string operator()(double value) const { return std::to_string(value); }
     std::string operator()(const std::string& text) const { return text; }
     std::string operator()(GuestVirt address) const {
       return fmt::format("{:#x}", address.value());

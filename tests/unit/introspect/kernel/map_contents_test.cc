@@ -282,7 +282,7 @@ TEST_CASE("before the boot a question about maps says that it is too early") {
   CHECK(kernel.maps(guest.memory).error().message ==
         "paging is off: the guest has not entered its kernel yet");
   CHECK(kernel.progs(guest.memory).error().code == ErrorCode::kNotReady);
-  CHECK(kernel.run_queues(guest.memory).error().code == ErrorCode::kNotReady);
+  CHECK(kernel.run_queues(guest.memory, false).error().code == ErrorCode::kNotReady);
 }
 
 }  // namespace

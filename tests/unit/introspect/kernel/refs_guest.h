@@ -16,6 +16,7 @@ struct FactText {
   std::string operator()(bool value) const { return value ? "true" : "false"; }
   std::string operator()(std::uint64_t value) const { return std::to_string(value); }
   std::string operator()(std::int64_t value) const { return std::to_string(value); }
+  std::string operator()(double value) const { return std::to_string(value); }
   std::string operator()(const std::string& value) const { return value; }
   std::string operator()(GuestVirt value) const { return fmt::format("{:#x}", value.value()); }
   std::string operator()(const FactList& list) const {

@@ -1,0 +1,38 @@
+// /topology and /stats.
+#include "daemon/api.h"
+#include "daemon/facts_json.h"
+#include "daemon/guest_json.h"
+
+namespace guestscope {
+
+namespace {
+
+using Read = Result<FactReport> (GuestKernel::*)(PhysMemory&);
+
+Answer answer_report(GuestSession& session, const Request& request, Read read) {
+  if (const auto valid = request.allow_only({"pretty"}); !valid)
+    return problem_answer(valid.error());
+  const auto pretty = request.flag("pretty");
+  if (!pretty) return problem_answer(pretty.error());
+  auto taken = session.snapshot(
+      request.path[0],
+      [read](GuestKernel& kernel, PhysMemory& memory) { return (kernel.*read)(memory); },
+      kSnapshotTimeout);
+  if (!taken) return snapshot_problem(taken.error(), session, "per_cpu_offsets");
+  Json json = {{"snapshot", snapshot_json(taken->meta)}};
+  json.update(facts_json(taken->value.facts));
+  add_problems(json, taken->value.problems);
+  return json_answer(json, *pretty);
+}
+
+}  // namespace
+
+Answer answer_topology(GuestSession& session, const Request& request) {
+  return answer_report(session, request, &GuestKernel::topology);
+}
+
+Answer answer_stats(GuestSession& session, const Request& request) {
+  return answer_report(session, request, &GuestKernel::stats);
+}
+
+}  // namespace guestscope

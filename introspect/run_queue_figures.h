@@ -1,0 +1,27 @@
+// The figures of a run queue, as one table: our names, and the kernel's fields behind them.
+// Internal to introspect/.
+#pragma once
+
+#include "introspect/facts.h"
+#include "introspect/layouts.h"
+
+namespace guestscope {
+
+/// struct rq: first the fields of RqField, then those of the figures.
+extern const StructNeed kRunQueueNeed;
+
+enum RqField : std::size_t {
+  kRqNrRunning,
+  kRqCurr,
+  kRqIdle,
+  kRqCpu,
+  kRqClockTask,
+  kRqDonor,
+  kRqIdleState,
+  kRqFirstFigure
+};
+
+/// All figures that this kernel has, in groups ("cfs": {…}), in the order of the table.
+Facts run_queue_figures(const StructView& rq);
+
+}  // namespace guestscope

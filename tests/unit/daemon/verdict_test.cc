@@ -1,0 +1,161 @@
+// What a verdict says of samples that are made up.
+#include "daemon/verdict.h"
+
+#include <doctest/doctest.h>
+
+namespace guestscope {
+namespace {
+
+using Kind = Verdict::Kind;
+
+/// `count` samples, 100 ms apart, of two CPUs with one task each and clocks that go on.
+std::vector<SchedSample> quiet(std::size_t count) {
+  std::vector<SchedSample> samples;
+  for (std::size_t i = 0; i < count; ++i) {
+    SchedSample sample{.at_ms = i * 100};
+    for (unsigned cpu = 0; cpu < 2; ++cpu)
+      sample.cpus.push_back({.cpu = cpu, .nr_running = 1, .clock = 1000 + i * 100'000'000});
+    samples.push_back(std::move(sample));
+  }
+  return samples;
+}
+
+TEST_CASE("a guest that behaves passes, and too few samples say nothing") {
+  CHECK(judge(quiet(6), {}).kind == Kind::kPass);
+  CHECK(judge(quiet(5), {}).kind == Kind::kInconclusive);
+  CHECK(judge({}, {}).kind == Kind::kInconclusive);
+  CHECK(judge(quiet(2), {.sustained = 1}).kind == Kind::kPass);
+}
+
+TEST_CASE("a rule counts when it is broken in enough samples in a row, and not in as many apart") {
+  auto samples = quiet(12);
+  for (const std::size_t i : {1UL, 2UL, 3UL, 4UL, 6UL, 7UL, 8UL, 9UL})
+    samples[i].cpus[1].nr_running = 9;
+  CHECK(judge(samples, {}).kind == Kind::kPass);
+  samples[5].cpus[1].nr_running = 10;
+  const Verdict verdict = judge(samples, {});
+  CHECK(verdict.kind == Kind::kFail);
+  REQUIRE(verdict.violations.size() == 1);
+  const Violation& violation = verdict.violations[0];
+  CHECK(violation.rule == "imbalance");
+  CHECK(violation.worst == 10);
+  CHECK(violation.threshold == 4);
+  CHECK(violation.from_ms == 100);
+  CHECK(violation.to_ms == 900);
+  CHECK(violation.samples == 9);
+  CHECK(judge(samples, {.imbalance_ratio = 10}).kind == Kind::kPass);
+}
+
+TEST_CASE("an empty queue counts as one task, and one CPU alone is in balance") {
+  auto samples = quiet(6);
+  for (SchedSample& sample : samples) {
+    sample.cpus[0].nr_running = 0;
+    sample.cpus[1].nr_running = 4;
+  }
+  CHECK(judge(samples, {}).kind == Kind::kPass);
+  for (SchedSample& sample : samples) sample.cpus[1].nr_running = 5;
+  CHECK(judge(samples, {}).kind == Kind::kFail);
+  for (SchedSample& sample : samples) sample.cpus.erase(sample.cpus.begin());
+  CHECK(judge(samples, {}).kind == Kind::kPass);
+}
+
+TEST_CASE("a clock that stands on a CPU with work may be the host's doing") {
+  auto samples = quiet(8);
+  for (SchedSample& sample : samples) sample.cpus[1].clock = 5;
+  const Verdict verdict = judge(samples, {});
+  CHECK(verdict.kind == Kind::kInconclusive);
+  REQUIRE(verdict.violations.size() == 1);
+  CHECK(verdict.violations[0].rule == "stalled_cpu");
+  CHECK(verdict.violations[0].cpu == 1);
+  CHECK(verdict.violations[0].samples == 7);
+  const Json json = verdict_json(verdict, {});
+  CHECK(json["violations"][0]["cause"] == "unknown");
+  CHECK(json["verdict"] == "inconclusive");
+
+  auto idle = samples;
+  for (SchedSample& sample : idle) sample.cpus[1].idle = true;
+  CHECK(judge(idle, {}).kind == Kind::kPass);
+  auto empty = samples;
+  for (SchedSample& sample : empty) sample.cpus[1].nr_running = 0;
+  CHECK(judge(empty, {}).kind == Kind::kPass);
+}
+
+TEST_CASE("what is broken for certain outweighs what is unknown") {
+  auto samples = quiet(8);
+  for (SchedSample& sample : samples) {
+    sample.cpus[1].clock = 5;
+    sample.cpus[1].local_dsq_nr = 51;
+  }
+  const Verdict verdict = judge(samples, {});
+  CHECK(verdict.kind == Kind::kFail);
+  CHECK(verdict.violations.size() == 2);
+}
+
+TEST_CASE("figures of sched_ext have their rules") {
+  auto samples = quiet(8);
+  std::uint64_t count = 0;
+  for (SchedSample& sample : samples) {
+    sample.events = {{"select_cpu_fallback", count}, {"dispatch_keep_last", count}};
+    count += 15;  // 150 a second
+    sample.cpus[0].waiting_ns = 1'500'000'000;
+    sample.cpus[0].waiting_task = "starved (pid 7)";
+  }
+  const Verdict verdict = judge(samples, {});
+  CHECK(verdict.kind == Kind::kFail);
+  REQUIRE(verdict.violations.size() == 2);
+  CHECK(verdict.violations[0].rule == "keep_last");
+  CHECK(verdict.violations[0].worst == doctest::Approx(150));
+  CHECK(verdict.violations[1].rule == "starving");
+  CHECK(verdict.violations[1].detail == "starved (pid 7)");
+  CHECK(judge(samples, {.keep_last_rate = 150, .starving_ms = 1500}).kind == Kind::kPass);
+  // A scheduler that was loaded anew counts from the beginning.
+  for (SchedSample& sample : samples) sample.cpus[0].waiting_ns.reset();
+  samples[4].events["dispatch_keep_last"] = 0;
+  CHECK(judge(samples, {}).kind == Kind::kPass);
+}
+
+TEST_CASE("samples that look uninitialised do not count, and end a row") {
+  auto samples = quiet(12);
+  for (SchedSample& sample : samples) sample.cpus[1].nr_running = 9;
+  samples[4].cpus[1].nr_running = 0xffffffff;
+  for (CpuSample& cpu : samples[9].cpus) cpu.clock = 0;
+  const Verdict verdict = judge(samples, {});
+  CHECK(verdict.not_counted == 2);
+  CHECK(verdict.samples == 10);
+  CHECK(verdict.kind == Kind::kPass);
+  CHECK(judge(samples, {.sustained = 4}).kind == Kind::kFail);
+}
+
+TEST_CASE("a sample has the CPUs that are online and could be read") {
+  RunQueueList list;
+  list.run_queues.resize(3);
+  list.run_queues[0].online = list.run_queues[0].readable = true;
+  list.run_queues[0].nr_running = 2;
+  list.run_queues[0].figures = {
+      {.name = "clock", .value = 5U},
+      {.name = "scx", .value = Facts{{.name = "local_dsq_nr", .value = 3U}}}};
+  list.run_queues[1].cpu = 1;
+  list.run_queues[2].cpu = 2;
+  list.run_queues[2].online = true;
+  const Facts waiting{{.name = "waiting_ns", .value = std::uint64_t{9}},
+                      {.name = "pid", .value = std::int64_t{11}},
+                      {.name = "comm", .value = "late"}};
+  const Facts scx{
+      {.name = "events", .value = Facts{{.name = "dispatch_keep_last", .value = 4U}}},
+      {.name = "cpus",
+       .value = FactList{
+           Facts{{.name = "cpu", .value = 0U}, {.name = "oldest_runnable", .value = waiting}},
+           Facts{{.name = "cpu", .value = 5U}, {.name = "oldest_runnable", .value = waiting}}}}};
+  const SchedSample sample = make_sample(list, scx, 7);
+  CHECK(sample.at_ms == 7);
+  REQUIRE(sample.cpus.size() == 1);
+  CHECK(sample.cpus[0].nr_running == 2);
+  CHECK(sample.cpus[0].clock == 5);
+  CHECK(sample.cpus[0].local_dsq_nr == 3);
+  CHECK(sample.cpus[0].waiting_ns == 9);
+  CHECK(sample.cpus[0].waiting_task == "late (pid 11)");
+  CHECK(sample.events.at("dispatch_keep_last") == 4);
+}
+
+}  // namespace
+}  // namespace guestscope
