@@ -1,5 +1,6 @@
 // /verdict: samples the run queues for a while and judges them.
 #include <charconv>
+#include <semaphore>
 #include <thread>
 
 #include "daemon/api.h"
@@ -84,6 +85,25 @@ struct Samples {
   Problems problems{};
 };
 
+// A verdict occupies one of the server's threads for as long as it takes.
+constexpr std::ptrdiff_t kMaxAtOnce = 4;
+
+/// The right to take one.
+class Turn {
+ public:
+  Turn() : taken_(free_.try_acquire()) {}
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+  ~Turn() {
+    if (taken_) free_.release();
+  }
+  bool taken() const { return taken_; }
+
+ private:
+  static inline std::counting_semaphore<kMaxAtOnce> free_{kMaxAtOnce};
+  bool taken_;
+};
+
 Result<Samples> take_samples(GuestSession& session, const VerdictOptions& options) {
   Samples samples;
   const auto begin = Clock::now();
@@ -111,6 +131,11 @@ Result<Samples> take_samples(GuestSession& session, const VerdictOptions& option
 Answer answer_verdict(GuestSession& session, const Request& request) {
   const auto options = VerdictOptions::parse(request);
   if (!options) return problem_answer(options.error());
+  const Turn turn;
+  if (!turn.taken())
+    return problem_answer(
+        {.code = ErrorCode::kBusy,
+         .message = fmt::format("{} verdicts are being taken already", kMaxAtOnce)});
   const auto samples = take_samples(session, *options);
   if (!samples) return snapshot_problem(samples.error(), session, "per_cpu_offsets");
   const Verdict verdict = judge(samples->list, options->thresholds);

@@ -2,6 +2,9 @@
 // miniature.
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <thread>
+
 #include "tests/unit/daemon/live_guest.h"
 
 namespace guestscope {
@@ -227,6 +230,27 @@ TEST_CASE_FIXTURE(Served, "run queues are there for every possible CPU, or for o
   CHECK(problem("/runqueues?tasks=many", 400) == "invalid_request");
   CHECK(problem("/runqueues?format=json", 400) == "invalid_request");
   CHECK(problem("/runqueues?format=crash&tasks=0", 400) == "invalid_request");
+}
+
+TEST_CASE_FIXTURE(Served, "a verdict is taken of samples, and only a few are at once") {
+  std::vector<std::thread> askers;
+  std::vector<Answer> answers(6);
+  for (Answer& answer : answers)
+    askers.emplace_back([&] { answer = api.answer("/verdict?seconds=1&interval_ms=50"); });
+  for (std::thread& asker : askers) asker.join();
+  const auto busy =
+      std::ranges::count_if(answers, [](const Answer& answer) { return answer.status == 503; });
+  CHECK(busy == 2);
+  const auto taken = std::ranges::find(answers, 200, &Answer::status);
+  REQUIRE(taken != answers.end());
+  const Json verdict = Json::parse(taken->body);
+  CHECK(verdict["not_counted"] > 5);  // this guest's clocks have not begun
+  CHECK(verdict["samples"] == 0);
+  CHECK(verdict["verdict"] == "inconclusive");
+  CHECK(verdict["thresholds"]["imbalance"] == 4);
+  for (const char* bad : {"seconds=0", "seconds=61", "interval_ms=x", "imbalance=nan",
+                          "imbalance=0.5", "sustained=0", "local_dsq=-1", "unknown=1"})
+    CHECK(problem(fmt::format("/verdict?{}", bad), 400) == "invalid_request");
 }
 
 TEST_CASE_FIXTURE(Served, "an indented answer is the same answer") {
