@@ -113,8 +113,8 @@ Result<Samples> take_samples(GuestSession& session, const VerdictOptions& option
     std::this_thread::sleep_until(next);
     GS_ASSIGN(auto taken, take_sample(session));
     if (samples.list.empty()) samples.meta.taken_at = taken.meta.taken_at;
-    const auto at =
-        std::chrono::duration_cast<milliseconds>(taken.meta.taken_at - samples.meta.taken_at);
+    // By the steady clock: the host's time of day may be set meanwhile.
+    const auto at = std::chrono::duration_cast<milliseconds>(Clock::now() - begin);
     const ReadSample& read = taken.value;
     samples.list.push_back(
         make_sample(read.queues, read.scx.facts, static_cast<std::uint64_t>(at.count())));

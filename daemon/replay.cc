@@ -58,6 +58,7 @@ void ReplayMemory::prefetch() {
   }
   if (reads.empty()) return;
   below_.read(reads);
+  if (lines_.empty()) return;  // the guest has run meanwhile: see forget()
   if (std::ranges::none_of(reads, [](const PhysRead& read) { return read.error.has_value(); }))
     return;
   // Some of it is no longer there. Whoever asks for it again shall have the reason.

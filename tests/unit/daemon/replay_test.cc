@@ -96,6 +96,32 @@ TEST_CASE_FIXTURE(Fixture, "once the guest has run, everything is read anew") {
   CHECK(number_at(replay, 0x100) == 9);
 }
 
+/// Whoever holds the guest lets it run in the middle of the read, of which some fails.
+class RunsMeanwhile final : public PhysMemory {
+ public:
+  explicit RunsMeanwhile(PhysMemory& memory) : memory_(memory) {}
+  void read(std::span<PhysRead> reads) override {
+    if (replay != nullptr) replay->forget();
+    memory_.read(reads);
+  }
+  ReplayMemory* replay = nullptr;
+
+ private:
+  PhysMemory& memory_;
+};
+
+TEST_CASE_FIXTURE(Fixture,
+                  "a guest that runs while the plan is read leaves nothing to answer from") {
+  take({0x100, 0x2000, 0xf0000});
+  FakeMemory smaller(0x80000);
+  RunsMeanwhile running(smaller);
+  ReplayMemory replay(running, plan);
+  running.replay = &replay;
+  replay.prefetch();
+  smaller.write_u64(0x100, 3);
+  CHECK(number_at(replay, 0x100) == 3);
+}
+
 TEST_CASE_FIXTURE(Fixture, "what is not asked for any more is forgotten") {
   take({0x100, 0x2000});
   for (int i = 0; i < ReplayPlan::kForgetAfter; ++i) {
