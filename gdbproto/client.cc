@@ -11,25 +11,6 @@
 namespace guestscope::gdb {
 namespace {
 
-// A question that any stub answers and that changes nothing: its answer tells that all before it
-// has been dealt with.
-constexpr std::string_view kFence = "qC";
-
-class FenceThenContinue final : public Exchange {
- public:
-  Sent send_next(std::string& out) override {
-    switch (step_++) {
-      case 0: append_packet(out, kFence); return Sent::kQuestion;
-      case 1: append_packet(out, "c"); return Sent::kContinue;
-      default: return Sent::kNothing;
-    }
-  }
-  Result<bool> on_answer(std::string_view) override { return true; }
-
- private:
-  int step_ = 0;
-};
-
 // qRcmd: text comes in any number of O packets, then OK.
 class MonitorCommand final : public Exchange {
  public:
@@ -120,14 +101,7 @@ Result<void> Client::Impl::ask_ok(const std::string& question) {
 
 Result<void> Client::Impl::stop() {
   if (stopped) return poll_idle();
-  // The interrupt leads, the fence follows in the same write: whether a stop reply comes before
-  // the fence's answer tells whose stop it was.
-  Query fence{std::string(kFence)};
-  GS_CHECK(exchange(fence));
-  stopped = true;
-  if (link.stopped_by_interrupt()) return {};
-  held = false;
-  run_state = RunState::kPaused;
+  GS_CHECK(stop(Look{}));
   return {};
 }
 
@@ -137,8 +111,9 @@ Result<void> Client::Impl::resume() {
     stopped = false;
     return poll_idle();
   }
-  FenceThenContinue plan;
-  GS_CHECK(exchange(plan));
+  Query fence{std::string(kFence)};
+  Sequence fence_and_continue({&fence}, Sequence::Then::kContinue);
+  GS_CHECK(exchange(fence_and_continue));
   stopped = false;
   held = false;
   return {};
@@ -167,8 +142,7 @@ Result<void> Client::Impl::refresh_ram() {
 }
 
 void Client::Impl::read_physical(std::span<PhysRead> reads) {
-  // The answer takes two digits a byte; framing and a margin come off first.
-  ReadPlan plan(reads, ram, (packet_size_ - 16) / 2, kCoalesceGap);
+  ReadPlan plan(reads, ram, most_in_a_read(), kCoalesceGap);
   if (plan.empty()) return;
   auto ready = require_stopped();
   if (ready) ready = exchange(plan, plan.total_bytes());
@@ -180,29 +154,9 @@ void Client::Impl::read_physical(std::span<PhysRead> reads) {
 // again, each by itself. QEMU never refuses a physical read, so this is for other stubs.
 void Client::Impl::retry_refused(std::span<PhysRead> reads, std::vector<std::size_t> refused) {
   if (refused.empty()) return;
-  ReadPlan plan(reads, ram, (packet_size_ - 16) / 2, std::move(refused));
+  ReadPlan plan(reads, ram, most_in_a_read(), std::move(refused));
   const auto done = exchange(plan, plan.total_bytes());
   if (!done) plan.fail_unanswered(done.error());
-}
-
-Result<void> Client::Impl::read_and_resume(std::span<PhysRead> reads) {
-  ReadPlan plan(reads, ram, (packet_size_ - 16) / 2, kCoalesceGap);
-  if (const auto ready = require_stopped(); !ready) {
-    plan.fail_unanswered(ready.error());
-    return ready;
-  }
-  if (!held || plan.empty()) {
-    read_physical(reads);
-    return resume();
-  }
-  plan.then_continue();
-  if (auto done = exchange(plan, plan.total_bytes()); !done) {
-    plan.fail_unanswered(done.error());
-    return done;
-  }
-  stopped = false;
-  held = false;
-  return {};
 }
 
 Client::Client(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -235,14 +189,14 @@ Result<void> Client::resume() { return impl_->resume(); }
 bool Client::held() const { return impl_->stopped && impl_->held; }
 bool Client::stopped() const { return impl_->stopped; }
 RunState Client::run_state() const { return impl_->run_state; }
-Result<std::vector<std::vector<std::uint64_t>>> Client::registers(
-    std::span<const ThreadId> threads, std::span<const std::string_view> names) {
+Result<RegisterValues> Client::stop(const Look& look) { return impl_->stop(look); }
+Result<RegisterValues> Client::glance(const Look& look) { return impl_->glance(look); }
+bool Client::can_glance() const { return impl_->can_glance(); }
+Result<RegisterValues> Client::registers(std::span<const ThreadId> threads,
+                                         std::span<const std::string_view> names) {
   return impl_->registers(threads, names);
 }
 void Client::read_physical(std::span<PhysRead> reads) { impl_->read_physical(reads); }
-Result<void> Client::read_and_resume(std::span<PhysRead> reads) {
-  return impl_->read_and_resume(reads);
-}
 Result<std::string> Client::monitor(std::string_view command) { return impl_->monitor(command); }
 Result<void> Client::refresh_ram() { return impl_->refresh_ram(); }
 int Client::fd() const { return impl_->link.fd(); }

@@ -4,10 +4,11 @@
 // Life: attach() leaves the guest stopped (the stub does that by itself) and the client ready to
 // read; resume() lets it run again. From then on every piece of work is
 //     stop();  …registers(), read_physical(), monitor()…;  resume();
-// or, with the shortest pause, stop(); read_and_resume(reads). What needs a stopped guest is
-// refused with kInvalidArgument between resume() and stop(), for a single byte sent then would
-// stop the guest and be swallowed. The destructor detaches: it leaves the guest running unless its
-// owner had paused it, and resets what QEMU would remember beyond the connection.
+// or, with the shortest pause and when it is known beforehand what to read, glance(). What needs a
+// stopped guest is refused with kInvalidArgument between resume() and stop(), for a single byte
+// sent then would stop the guest and be swallowed. The destructor detaches: it leaves the guest
+// running unless its owner had paused it, and resets what QEMU would remember beyond the
+// connection.
 //
 // Whose pause it is. The guest is *held* while we stopped it; resume() continues a held guest and
 // nothing else. A guest that was not running at attach, or that its owner stops later (QMP `stop`),
@@ -69,6 +70,15 @@ struct ThreadId {
   bool operator==(const ThreadId&) const = default;
 };
 
+/// What is asked for at once: of each thread the registers `names`, and memory.
+struct Look {
+  std::span<const ThreadId> threads;
+  std::span<const std::string_view> names;
+  std::span<PhysRead> reads;
+};
+/// For each thread asked its registers' values, in the order asked.
+using RegisterValues = std::vector<std::vector<std::uint64_t>>;
+
 /// What the connection has cost so far. Only ever grows.
 struct Counters {
   std::uint64_t packets_sent = 0;
@@ -105,6 +115,14 @@ class Client {
   /// Ensures that the guest is stopped and can be read: interrupts it, unless its owner has it
   /// paused. No effect when it is stopped already.
   Result<void> stop();
+  /// stop(), registers() and read_physical() in one exchange.
+  Result<RegisterValues> stop(const Look& look);
+  /// The same, and resume(): the guest is interrupted, looked at and continued by one exchange, in
+  /// one write if that is not longer than kWriteChunk. Refused with kInvalidArgument where
+  /// can_glance() is false, and with kNotReady when its owner has paused the guest meanwhile.
+  Result<RegisterValues> glance(const Look& look);
+  /// As far as is known the guest runs, and it was us who continued it.
+  bool can_glance() const;
   /// Ends what stop() or attach() began: continues the guest if we hold it. No effect while it
   /// runs.
   Result<void> resume();
@@ -117,17 +135,13 @@ class Client {
   /// For each thread the values of `names`, in the order given, in one exchange. A name that the
   /// target description lacks is kUnsupported and named; so is a register wider than 64 bits, or
   /// one without a value.
-  Result<std::vector<std::vector<std::uint64_t>>> registers(
-      std::span<const ThreadId> threads, std::span<const std::string_view> names);
+  Result<RegisterValues> registers(std::span<const ThreadId> threads,
+                                   std::span<const std::string_view> names);
 
   /// Reads RAM, all of `reads` in one exchange; each one's `error` is cleared or set. Reads outside
   /// ram() fail with kNotRam and are not sent. Neighbouring reads are joined. Memory needed beyond
   /// the caller's buffers is one index per read, none per byte.
   void read_physical(std::span<PhysRead> reads);
-  /// The same, with the continue in the same exchange: the guest runs again as soon as the last
-  /// read is answered. resume() is then done, whatever became of the reads; a failure to resume is
-  /// returned.
-  Result<void> read_and_resume(std::span<PhysRead> reads);
 
   /// Runs a command of QEMU's human monitor: its text, with CRLF as LF.
   Result<std::string> monitor(std::string_view command);

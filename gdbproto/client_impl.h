@@ -7,9 +7,14 @@
 
 #include "gdbproto/client.h"
 #include "gdbproto/link.h"
+#include "gdbproto/sequence.h"
 #include "gdbproto/target_description.h"
 
 namespace guestscope::gdb {
+
+/// A question that any stub answers and that changes nothing: its answer tells that all before it
+/// has been dealt with.
+inline constexpr std::string_view kFence = "qC";
 
 class Client::Impl {
  public:
@@ -27,10 +32,12 @@ class Client::Impl {
   Result<std::string> monitor(std::string_view command);
   Result<void> refresh_ram();
   void read_physical(std::span<PhysRead> reads);
-  Result<void> read_and_resume(std::span<PhysRead> reads);
-  // client_registers.cc
-  Result<std::vector<std::vector<std::uint64_t>>> registers(
-      std::span<const ThreadId> threads, std::span<const std::string_view> names);
+  // client_look.cc
+  Result<RegisterValues> registers(std::span<const ThreadId> threads,
+                                   std::span<const std::string_view> names);
+  Result<RegisterValues> stop(const Look& look);
+  Result<RegisterValues> glance(const Look& look);
+  bool can_glance() const { return !stopped && run_state == RunState::kRunning; }
 
   Link link;
   const std::string name;
@@ -57,6 +64,12 @@ class Client::Impl {
   Result<void> require_stopped() const;
   Result<void> exchange(Exchange& exchange, std::uint64_t bytes = 0);
   Result<void> ask_ok(const std::string& question);
+  using Registers = std::vector<const Register*>;
+  Result<Registers> find_registers(std::span<const std::string_view> names) const;
+  Result<RegisterValues> look_at(const Look& look, Registers wanted, Sequence::Then then);
+  Result<void> pause_again();
+  // The answer takes two digits a byte; framing and a margin come off first.
+  std::uint64_t most_in_a_read() const { return (packet_size_ - 16) / 2; }
   void note_interrupt();
   void retry_refused(std::span<PhysRead> reads, std::vector<std::size_t> refused);
   std::string detach_packet() const;

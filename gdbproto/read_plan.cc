@@ -91,11 +91,7 @@ bool ReadPlan::advance(Cursor& cursor, Packet& packet) const {
 
 Exchange::Sent ReadPlan::send_next(std::string& out) {
   Packet packet;
-  if (!advance(sender_, packet)) {
-    if (!continue_after_ || std::exchange(continued_, true)) return Sent::kNothing;
-    append_packet(out, "c");
-    return Sent::kContinue;
-  }
+  if (!advance(sender_, packet)) return Sent::kNothing;
   // Framed in place; digits need no escapes.
   const std::size_t begin = out.size() + 1;
   out += "$m";

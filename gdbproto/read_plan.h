@@ -28,9 +28,6 @@ class ReadPlan final : public Exchange {
   ReadPlan(std::span<PhysRead> reads, const RamMap& ram, std::uint64_t max_bytes,
            std::vector<std::size_t> only);
 
-  /// Appends a continue after the last read.
-  void then_continue() { continue_after_ = true; }
-
   bool empty() const { return order_.empty(); }
   std::uint64_t total_bytes() const { return total_bytes_; }
 
@@ -67,8 +64,6 @@ class ReadPlan final : public Exchange {
   std::uint64_t max_bytes_;
   std::uint64_t gap_;
   bool join_ = true;
-  bool continue_after_ = false;
-  bool continued_ = false;
   std::uint64_t total_bytes_ = 0;
   std::vector<std::size_t> order_;
   Cursor sender_;

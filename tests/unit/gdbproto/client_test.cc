@@ -225,25 +225,66 @@ TEST_CASE("a hundred thousand reads are one exchange") {
   CHECK(load_le(bytes.data() + 8 * 99999, 8) == expected_u64(kSomewhere + 512 * 99999));
 }
 
-TEST_CASE("read_and_resume reads and continues in one exchange") {
+TEST_CASE("a glance stops, reads registers and memory and continues in one exchange") {
   QemuModel model;
   Attached client(model);
   REQUIRE(client);
+  const std::array<std::string_view, 2> names{"cr3", "rax"};
+  CHECK_FALSE(client->can_glance());
+  CHECK(client->glance({}).error().code == ErrorCode::kInvalidArgument);
+  REQUIRE(client->resume());
   std::array<std::byte, 8> bytes{};
   PhysRead read{.address = GuestPhys(kSomewhere), .into = bytes};
   for (int i = 0; i < 3; ++i) {
+    bytes.fill(std::byte{0});
     const auto before = client->counters();
-    REQUIRE(client->read_and_resume({&read, 1}));
+    const auto seen = client->glance(
+        {.threads = client->threads().first(1), .names = names, .reads = {&read, 1}});
+    REQUIRE(seen);
+    CHECK(seen->size() == 1);
+    CHECK(seen->front().size() == 2);
     CHECK(client->counters().round_trips - before.round_trips == 1);
+    CHECK(client->counters().stops - before.stops == 1);
     CHECK_FALSE(read.error);
+    CHECK(load_le(bytes.data(), 8) == expected_u64(kSomewhere));
     CHECK(model.running);
     CHECK_FALSE(client->stopped());
-    REQUIRE(client->stop());
-    CHECK(client->held());
+    REQUIRE(client->can_glance());
   }
-  CHECK(client->read_and_resume({}));
+  CHECK(client->glance({}));
   CHECK(model.running);
   CHECK(model.swallowed == 0);
+}
+
+TEST_CASE("a stop with a look is one exchange and holds the guest") {
+  QemuModel model;
+  Attached client(model);
+  REQUIRE(client);
+  REQUIRE(client->resume());
+  const std::array<std::string_view, 1> names{"cr3"};
+  std::array<std::byte, 8> bytes{};
+  PhysRead read{.address = GuestPhys(kSomewhere), .into = bytes};
+  const auto before = client->counters();
+  REQUIRE(client->stop({.threads = client->threads(), .names = names, .reads = {&read, 1}}));
+  CHECK(client->counters().round_trips - before.round_trips == 1);
+  CHECK(load_le(bytes.data(), 8) == expected_u64(kSomewhere));
+  CHECK(client->held());
+  CHECK_FALSE(model.running);
+  REQUIRE(client->resume());
+  CHECK(model.running);
+}
+
+TEST_CASE("a look at a register that is not there stops nothing") {
+  QemuModel model;
+  Attached client(model);
+  REQUIRE(client);
+  REQUIRE(client->resume());
+  const std::array<std::string_view, 1> names{"r99"};
+  const Look look{.threads = client->threads(), .names = names, .reads = {}};
+  CHECK(client->stop(look).error().code == ErrorCode::kUnsupported);
+  CHECK(client->glance(look).error().code == ErrorCode::kUnsupported);
+  CHECK_FALSE(client->stopped());
+  CHECK(model.running);
 }
 
 TEST_CASE("stray acknowledgements, nonsense and answers too many end the connection, not us") {

@@ -69,9 +69,8 @@ inline Result<SessionResult> run_session(Client& client) {
   GS_CHECK(client.stop());
   result.held_again = client.held();
   reads.resize(1);
-  GS_CHECK(client.read_and_resume(reads));
-  GS_CHECK(client.stop());
   GS_CHECK(client.resume());
+  GS_CHECK(client.glance({.threads = {}, .names = {}, .reads = reads}));
   GS_CHECK(client.detach());
   return result;
 }

@@ -48,12 +48,40 @@ TEST_CASE("a guest that was not running is never continued, not even by leaving"
       CHECK(read_u64(**client.client, 0x100000));
       CHECK(client->resume());
       CHECK(client->stop());
-      CHECK(client->read_and_resume({}));
+      CHECK(client->stop(Look{}));
+      CHECK(client->resume());
+      CHECK_FALSE(client->can_glance());
+      CHECK_FALSE(client->glance({}));
     }
     CHECK_FALSE(model.running);
     CHECK(model.detached == 0);
     CHECK(model.count("c") == 0);
     CHECK_FALSE(model.physical);
+  }
+}
+
+TEST_CASE("a glance at a guest that its owner has paused does not continue it") {
+  for (const bool told : {true, false}) {
+    CAPTURE(told);
+    QemuModel model;
+    Attached client(model);
+    REQUIRE(client);
+    REQUIRE(client->resume());
+    if (told)
+      model.owner_stops();
+    else
+      model.running = false;
+    static_cast<void>(client->glance({}));
+    CHECK_FALSE(model.running);
+    CHECK_FALSE(client->held());
+    CHECK(client->run_state() == RunState::kPaused);
+    CHECK(model.count("c") == (told ? 1 : 2));  // the first is resume()'s
+    CHECK(client->glance({}).error().code == ErrorCode::kNotReady);
+    model.owner_continues();
+    REQUIRE(client->stop());
+    CHECK(client->held());
+    REQUIRE(client->resume());
+    CHECK(client->can_glance());
   }
 }
 

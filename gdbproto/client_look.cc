@@ -1,8 +1,10 @@
-// Registers of several vCPUs in one exchange.
+// Registers of several vCPUs, and memory with them, in one exchange.
 #include <utility>
 
 #include "gdbproto/client_impl.h"
 #include "gdbproto/hex.h"
+#include "gdbproto/limits.h"
+#include "gdbproto/read_plan.h"
 
 namespace guestscope::gdb {
 namespace {
@@ -45,7 +47,7 @@ class RegisterReads final : public Exchange {
     return true;
   }
 
-  Result<std::vector<std::vector<std::uint64_t>>> take() {
+  Result<RegisterValues> take() {
     if (refusal_) return std::unexpected(*std::move(refusal_));
     return std::move(values_);
   }
@@ -78,7 +80,7 @@ class RegisterReads final : public Exchange {
 
   std::span<const ThreadId> threads_;
   std::vector<const Register*> registers_;
-  std::vector<std::vector<std::uint64_t>> values_;
+  RegisterValues values_;
   std::optional<Error> refusal_;
   std::size_t sent_ = 0;
   std::size_t received_ = 0;
@@ -86,24 +88,78 @@ class RegisterReads final : public Exchange {
 
 }  // namespace
 
-Result<std::vector<std::vector<std::uint64_t>>> Client::Impl::registers(
-    std::span<const ThreadId> wanted, std::span<const std::string_view> names) {
-  GS_CHECK(require_stopped());
-  std::vector<const Register*> found;
-  for (const std::string_view wanted_name : names) {
-    const Register* reg = description.find(wanted_name);
+Result<Client::Impl::Registers> Client::Impl::find_registers(
+    std::span<const std::string_view> names) const {
+  Registers found;
+  for (const std::string_view wanted : names) {
+    const Register* reg = description.find(wanted);
     if (reg == nullptr)
       return fail(ErrorCode::kUnsupported, "the stub's target description has no register {}",
-                  wanted_name);
+                  wanted);
     if (reg->bits > 8 * kMaxBytes)
-      return fail(ErrorCode::kUnsupported, "register {} has {} bits, more than 64", wanted_name,
+      return fail(ErrorCode::kUnsupported, "register {} has {} bits, more than 64", wanted,
                   reg->bits);
     found.push_back(reg);
   }
-  RegisterReads plan(wanted, std::move(found));
-  if (wanted.empty()) return plan.take();
-  GS_CHECK(exchange(plan));
-  return plan.take();
+  return found;
+}
+
+Result<RegisterValues> Client::Impl::look_at(const Look& look, Registers wanted,
+                                             Sequence::Then then) {
+  RegisterReads registers(look.threads, std::move(wanted));
+  ReadPlan reads(look.reads, ram, most_in_a_read(), kCoalesceGap);
+  Query fence{std::string(kFence)};
+  std::vector<Exchange*> parts{&registers, &reads};
+  if (look.threads.empty() && reads.empty()) parts = {&fence};
+  Sequence sequence(std::move(parts), then);
+  if (const auto done = exchange(sequence, reads.total_bytes()); !done) {
+    reads.fail_unanswered(done.error());
+    return std::unexpected(done.error());
+  }
+  if (then == Sequence::Then::kStay) retry_refused(look.reads, reads.take_refused_together());
+  return registers.take();
+}
+
+Result<RegisterValues> Client::Impl::registers(std::span<const ThreadId> threads_asked,
+                                               std::span<const std::string_view> names) {
+  GS_CHECK(require_stopped());
+  GS_ASSIGN(auto wanted, find_registers(names));
+  if (threads_asked.empty()) return RegisterValues{};
+  return look_at({.threads = threads_asked, .names = names, .reads = {}}, std::move(wanted),
+                 Sequence::Then::kStay);
+}
+
+Result<RegisterValues> Client::Impl::stop(const Look& look) {
+  GS_ASSIGN(auto wanted, find_registers(look.names));
+  auto seen = look_at(look, std::move(wanted), Sequence::Then::kStay);
+  if (stopped || link.broken()) return seen;
+  // The interrupt leads, the questions follow in the same write: whether a stop reply comes before
+  // the first answer tells whose stop it was.
+  stopped = true;
+  held = link.stopped_by_interrupt();
+  if (!held) run_state = RunState::kPaused;
+  return seen;
+}
+
+Result<RegisterValues> Client::Impl::glance(const Look& look) {
+  GS_CHECK(poll_idle());
+  if (stopped) return fail(ErrorCode::kInvalidArgument, "the guest is stopped already");
+  if (!can_glance()) return fail(ErrorCode::kNotReady, "the guest's owner has paused it");
+  GS_ASSIGN(auto wanted, find_registers(look.names));
+  auto seen = look_at(look, std::move(wanted), Sequence::Then::kContinue);
+  if (link.broken()) return seen;
+  held = false;
+  if (!link.stopped_by_interrupt()) GS_CHECK(pause_again());
+  return seen;
+}
+
+// It was not us who stopped the guest that we have continued: its owner had, and nothing told us.
+Result<void> Client::Impl::pause_again() {
+  Query fence{std::string(kFence)};
+  GS_CHECK(exchange(fence));
+  held = false;
+  run_state = RunState::kPaused;
+  return {};
 }
 
 }  // namespace guestscope::gdb
