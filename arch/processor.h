@@ -49,6 +49,11 @@ class Processor {
   /// no Linux kernel does.
   virtual std::vector<std::shared_ptr<const PagingRegime>> regimes(
       const PagingRegisters& registers) const = 0;
+  /// Of which one is the per-CPU base (__per_cpu_offset) of the CPU that has these registers, while
+  /// Linux runs there; empty where no register tells.
+  virtual std::vector<std::uint64_t> per_cpu_bases(const PagingRegisters& /*registers*/) const {
+    return {};
+  }
   /// Mapped ranges that may be a kernel image, likeliest first. kNotReady when there is none.
   virtual Result<std::vector<KernelImage>> find_kernel_images(const PagingRegime& regime,
                                                               PhysMemory& memory) const = 0;

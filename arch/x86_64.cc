@@ -101,11 +101,14 @@ Result<KernelImage> find_kernel_image(const PagingRegime& regime, PhysMemory& me
 
 namespace {
 
-constexpr std::array<RegisterNeed, kPagingRegisterNames.size()> kRegisters = {
-    {{kPagingRegisterNames[0]},
-     {kPagingRegisterNames[1]},
-     {kPagingRegisterNames[2]},
-     {kPagingRegisterNames[3]}}};
+constexpr std::size_t kGsBase = kPagingRegisterNames.size();
+constexpr std::size_t kKernelGsBase = kGsBase + 1;
+constexpr std::array<RegisterNeed, kKernelGsBase + 1> kRegisters = {{{kPagingRegisterNames[0]},
+                                                                     {kPagingRegisterNames[1]},
+                                                                     {kPagingRegisterNames[2]},
+                                                                     {kPagingRegisterNames[3]},
+                                                                     {"gs_base", true},
+                                                                     {"k_gs_base", true}}};
 
 PagingRegisters named(const guestscope::PagingRegisters& registers) {
   if (registers.machine != Machine::kX86_64) return {};
@@ -132,6 +135,11 @@ class X86Processor final : public Processor {
       found.push_back(
           std::make_shared<const Regime>(root, by_name.five_levels(), by_name.no_execute()));
     return found;
+  }
+
+  std::vector<std::uint64_t> per_cpu_bases(
+      const guestscope::PagingRegisters& registers) const override {
+    return {registers.values[kGsBase], registers.values[kKernelGsBase]};
   }
 
   Result<std::vector<KernelImage>> find_kernel_images(const PagingRegime& regime,

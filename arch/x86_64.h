@@ -12,6 +12,8 @@
 //   with hardly any of the kernel in it. Bit 12 then tells the halves apart; without isolation bit
 //   12 is an address bit like any other, so there are two candidates for the root and the kernel's
 //   own marks must decide.
+// - The kernel's GS base is the running CPU's per-CPU base; while user code runs it waits in
+// MSR_KERNEL_GS_BASE.
 // - The low 12 bits of CR3 are flags or a PCID, bit 63 is the no-flush hint; the address is bits
 // 51:12.
 //
@@ -87,7 +89,8 @@ inline constexpr GuestVirt kStaticPageOffset5{0xff11000000000000};
 /// The image in these tables; kNotReady when they map none (the guest has not come that far).
 Result<KernelImage> find_kernel_image(const PagingRegime& regime, PhysMemory& memory);
 
-/// The same as a Processor: registers by kPagingRegisterNames, and at most one image.
+/// The same as a Processor: registers by kPagingRegisterNames and the two GS bases, and at most one
+/// image.
 const Processor& processor();
 
 }  // namespace guestscope::x86_64

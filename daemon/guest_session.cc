@@ -26,6 +26,8 @@ constexpr milliseconds kUnsupportedReconnect{30'000};
 // While the kernel is read from guest memory: the guest runs at least as long as it was held.
 constexpr milliseconds kDiscoveryBreather{10};
 constexpr std::size_t kMaxJobs = 64;
+// Where the first glance has shown what was missing, another one may be enough.
+constexpr int kMostGlances = 2;
 
 }  // namespace
 
@@ -139,6 +141,7 @@ Result<void> GuestSession::attach() {
     return fail(ErrorCode::kUnsupported,
                 "the guest's processor is '{}'; guestscope understands x86-64 and arm64",
                 client_->architecture());
+  register_names_ = PagingRegisterNames(machine_, *client_);
   lost_while_held_ = false;
   ever_attached_ = true;
   boot_watch_began_ = ram_map_read_at_ = Clock::now();
@@ -150,84 +153,117 @@ Result<void> GuestSession::attach() {
 
 /// Firmware moves and shadows parts of the address space, so a map made before the kernel ran may
 /// be wrong.
-Result<void> GuestSession::refresh_ram() {
+bool GuestSession::ram_is_due() const {
   const bool wanted = !kernel_.ready() || missed_ram_;
-  if (!wanted || last_attempt_ - ram_map_read_at_ < kRamMapInterval) return {};
+  return wanted && last_attempt_ - ram_map_read_at_ >= kRamMapInterval;
+}
+
+Result<void> GuestSession::refresh_ram() {
   ram_map_read_at_ = last_attempt_;
   missed_ram_ = false;
   return client_->refresh_ram();
 }
 
-Result<void> GuestSession::load_registers() {
-  const auto threads = client_->threads();
-  GS_ASSIGN(auto first, read_registers(threads.first(1)));
-  kernel_.registers().store(first.front());
-  const auto paging = [&](const PagingRegisters& registers) {
-    return find_processor(registers.machine)->paging_enabled(registers);
-  };
-  if (threads.size() == 1 || paging(first.front())) return {};
-  // The first vCPU need not be the one that boots.
-  GS_ASSIGN(const auto all, read_registers(threads));
-  const auto better = std::ranges::find_if(all, paging);
-  if (better != all.end()) kernel_.registers().store(*better);
-  return {};
-}
-
-Result<std::vector<PagingRegisters>> GuestSession::read_registers(
-    std::span<const gdb::ThreadId> threads) {
-  const Processor& processor = *find_processor(machine_);
-  std::vector<std::string_view> names;
-  std::vector<std::size_t> places;  // of each name in PagingRegisters::values
-  for (std::size_t i = 0; i < processor.registers().size(); ++i) {
-    const RegisterNeed& need = processor.registers()[i];
-    if (need.optional && !client_->has_register(need.name)) continue;
-    names.push_back(need.name);
-    places.push_back(i);
-  }
-  GS_ASSIGN(const auto values, client_->registers(threads, names));
+std::vector<PagingRegisters> GuestSession::all_registers(HeldGuest& guest) {
   std::vector<PagingRegisters> registers;
-  for (const auto& of_thread : values) {
-    PagingRegisters& one = registers.emplace_back(PagingRegisters{.machine = machine_});
-    for (std::size_t i = 0; i < of_thread.size(); ++i) one.values[places[i]] = of_thread[i];
-  }
+  const auto values = guest.registers(client_->threads(), register_names_.names());
+  if (values)
+    for (const auto& of_thread : *values)
+      registers.push_back(register_names_.as_registers(of_thread));
   return registers;
 }
 
-/// One stop of the guest: refreshes what is known of its kernel and, if there is a job, does it. An
-/// error means that the connection is lost.
+/// Refreshes what is known of the kernel and, if there is a job, does it.
+void GuestSession::decode(Job* job, HeldGuest& guest, PhysMemory& memory) {
+  const auto paging = [&](const PagingRegisters& registers) {
+    return find_processor(machine_)->paging_enabled(registers);
+  };
+  // The first vCPU need not be the one that boots.
+  if (!paging(kernel_.registers().load()) && client_->threads().size() > 1) {
+    const auto all = all_registers(guest);
+    const auto better = std::ranges::find_if(all, paging);
+    if (better != all.end()) kernel_.registers().store(*better);
+  }
+  kernel_.refresh(memory, [&] { return all_registers(guest); });
+  if (job != nullptr) job->work(kernel_, memory);
+}
+
+bool GuestSession::may_glance(const ReplayPlan& plan, bool first) const {
+  return client_->can_glance() && !ram_is_due() && (first ? plan.foresees() : plan.complete());
+}
+
+/// One write that stops the guest, reads all that the plan has and lets it run; the work is done
+/// afterwards. False when that needed more than was read.
+Result<bool> GuestSession::take_by_glance(Job* job, HeldGuest& guest, ReplayPlan& plan) {
+  ReplayMemory memory(guest, plan);
+  std::vector<PhysRead> reads = memory.wanted();
+  if (!guest.fits(reads)) return false;
+  const auto seen = guest.glance(
+      {.threads = client_->threads().first(1), .names = register_names_.names(), .reads = reads});
+  if (!seen && seen.error().code == ErrorCode::kNotReady) return false;
+  if (!seen) return std::unexpected(seen.error());
+  memory.taken(reads);
+  kernel_.registers().store(register_names_.as_registers(seen->front()));
+  decode(job, guest, memory);
+  memory.finish();
+  return !guest.mixed();
+}
+
+/// The guest stands still for all of it.
+Result<void> GuestSession::take_held(Job* job, HeldGuest& guest, ReplayMemory& memory) {
+  const auto since = std::exchange(attached_at_, {});
+  std::vector<PhysRead> reads = memory.wanted();
+  const bool with_reads = guest.fits(reads) && !ram_is_due();
+  if (ram_is_due()) {
+    GS_CHECK(guest.begin(since, {}));
+    GS_CHECK(refresh_ram());
+  }
+  gdb::Look look{
+      .threads = client_->threads().first(1), .names = register_names_.names(), .reads = {}};
+  if (with_reads) look.reads = reads;
+  GS_ASSIGN(const auto seen, guest.begin(since, look));
+  kernel_.registers().store(register_names_.as_registers(seen.front()));
+  if (!with_reads) guest.read(reads);
+  memory.taken(reads);
+  decode(job, guest, memory);
+  return {};
+}
+
+/// One snapshot of the guest, by a glance if all that it needs is foreseen. An error means that the
+/// connection is lost.
 Result<void> GuestSession::take(const std::shared_ptr<Job>& job) {
   last_attempt_ = Clock::now();
+  ReplayPlan& plan = plans_.of(job ? job->kind : std::string(ReplayPlans::kBase));
+  std::optional<ReplayMemory> held;
   // Once the guest may have run, who asks must get a newer snapshot: nobody joins this one any
   // more.
-  std::optional<ReplayMemory> memory;
   HeldGuest guest(*client_,
                   {.budget = config_.max_pause,
                    .deadline = last_attempt_ + kSnapshotLimit,
                    .cancelled = stopping_},
                   pauses_, pace_, [&] {
-                    memory->forget();
+                    if (held) held->forget();
                     finish_job(job);
                   });
-  memory.emplace(guest, plans_.of(job ? job->kind : "attempt"));
   const bool was_ready = kernel_.ready();
-  Result<void> state = guest.begin(std::exchange(attached_at_, {}));
-  if (state) state = refresh_ram();
-  if (state) state = load_registers();
-  if (state) {
-    memory->prefetch();
-    kernel_.refresh(*memory, [this] {
-      return read_registers(client_->threads()).value_or(std::vector<PagingRegisters>());
-    });
-    if (job != nullptr) job->work(kernel_, *memory);
+  Result<bool> done = false;
+  for (int i = 0; i < kMostGlances && done && !*done && may_glance(plan, i == 0); ++i)
+    done = take_by_glance(job.get(), guest, plan);
+  Result<void> state;
+  if (!done) {
+    state = std::unexpected(done.error());
+  } else if (!*done) {
+    held.emplace(guest, plan);
+    state = take_held(job.get(), guest, *held);
   }
   missed_ram_ = missed_ram_ || guest.missed_ram();
   // A stop that was sent but not confirmed may hold the guest as well.
   lost_while_held_ = client_->held() || (!state && client_->run_state() == gdb::RunState::kRunning);
   const Result<void> resumed = guest.end();
-  memory->finish();
+  if (held) held->finish();
   if (state) state = resumed;
   if (!state) {
-    if (job != nullptr) job->fail(state.error());
+    if (job != nullptr) job->fail({.code = ErrorCode::kUnreachable, .message = state.error().message});
     return state;
   }
   lost_while_held_ = false;

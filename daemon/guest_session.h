@@ -21,6 +21,7 @@
 #include <thread>
 
 #include "daemon/held_guest.h"
+#include "daemon/paging_register_names.h"
 #include "daemon/replay.h"
 #include "daemon/snapshot.h"
 #include "daemon/wakeup.h"
@@ -102,9 +103,13 @@ class GuestSession {
   Result<void> serve();
   Result<void> attach();
   Result<void> take(const std::shared_ptr<Job>& job);
+  bool may_glance(const ReplayPlan& plan, bool first) const;
+  Result<bool> take_by_glance(Job* job, HeldGuest& guest, ReplayPlan& plan);
+  Result<void> take_held(Job* job, HeldGuest& guest, ReplayMemory& memory);
+  void decode(Job* job, HeldGuest& guest, PhysMemory& memory);
+  bool ram_is_due() const;
   Result<void> refresh_ram();
-  Result<void> load_registers();
-  Result<std::vector<PagingRegisters>> read_registers(std::span<const gdb::ThreadId> threads);
+  std::vector<PagingRegisters> all_registers(HeldGuest& guest);
   Result<void> wait_for_work();
   std::shared_ptr<Job> next_job();
   void finish_job(const std::shared_ptr<Job>& job);
@@ -122,6 +127,7 @@ class GuestSession {
   std::unique_ptr<gdb::Client> client_;
   GuestKernel kernel_;
   Machine machine_ = Machine::kOther;
+  PagingRegisterNames register_names_;
   PauseTotals pauses_;
   ReadPace pace_;
   ReplayPlans plans_;

@@ -26,23 +26,48 @@ HeldGuest::HeldGuest(gdb::Client& client, Limits limits, PauseTotals& totals, Re
       pace_(pace),
       before_(client.counters()) {}
 
-Result<void> HeldGuest::begin(Clock::time_point since) {
-  stopped_at_ = since == Clock::time_point{} ? Clock::now() : since;
+Result<gdb::RegisterValues> HeldGuest::begin(Clock::time_point since, const gdb::Look& look) {
+  if (since != Clock::time_point{})
+    stopped_at_ = since;
+  else if (!client_.stopped())
+    stopped_at_ = Clock::now();
   meta_.taken_at = std::chrono::system_clock::now();
-  return client_.stop();
+  mixed_ = false;
+  return client_.stop(look);
+}
+
+Result<gdb::RegisterValues> HeldGuest::glance(const gdb::Look& look) {
+  before_running_();
+  const std::uint64_t stops = client_.counters().stops;
+  stopped_at_ = Clock::now();
+  meta_.taken_at = std::chrono::system_clock::now();
+  mixed_ = false;
+  auto seen = client_.glance(look);
+  if (client_.counters().stops > stops) count_pause();
+  return seen;
+}
+
+Result<gdb::RegisterValues> HeldGuest::registers(std::span<const gdb::ThreadId> threads,
+                                                 std::span<const std::string_view> names) {
+  if (client_.stopped()) return client_.registers(threads, names);
+  auto seen = glance({.threads = threads, .names = names, .reads = {}});
+  mixed_ = true;
+  return seen;
+}
+
+void HeldGuest::count_pause() {
+  const auto pause =
+      std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - stopped_at_);
+  meta_.paused += pause;
+  ++meta_.stops;
+  totals_.add(pause);
 }
 
 Result<void> HeldGuest::resume() {
-  if (before_running_) std::exchange(before_running_, nullptr)();
+  before_running_();
   const bool held = client_.held();
   const Result<void> resumed = client_.resume();
-  if (held) {
-    const auto pause =
-        std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - stopped_at_);
-    meta_.paused += pause;
-    ++meta_.stops;
-    totals_.add(pause);
-  }
+  if (held) count_pause();
   return resumed;
 }
 
@@ -80,7 +105,13 @@ void HeldGuest::read(std::span<PhysRead> reads) {
       if (const auto held = let_run(); !held) return fail_all(reads, held.error());
     const auto step = reads.first(pace_.next(reads));
     const auto before = Clock::now();
-    client_.read_physical(step);
+    if (client_.stopped()) {
+      client_.read_physical(step);
+    } else {
+      const auto seen = glance({.threads = {}, .names = {}, .reads = step});
+      mixed_ = true;
+      if (!seen) return fail_all(reads, seen.error());
+    }
     pace_.took(step, Clock::now() - before);
     for (const PhysRead& read : step)
       missed_ram_ = missed_ram_ || (read.error && read.error->code == ErrorCode::kNotRam);

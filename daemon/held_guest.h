@@ -1,10 +1,14 @@
-// HeldGuest: the guest while it is stopped for one snapshot, and its memory meanwhile.
+// HeldGuest: the guest while a snapshot of it is taken, and its memory meanwhile. Two ways:
 //
-// begin() stops the guest, end() lets it run again; reads in between go to the stub in steps.
-// Whenever the guest has been held for the pause budget it is let go for a while and stopped anew:
-// the snapshot then spans several instants and says so. A guest that its owner has paused costs no
-// pause and has no budget. After the time limit, or when the daemon stops, every further read fails
-// with kTimeout at once, so that no guest can make a snapshot last for ever.
+// - begin() stops the guest, end() lets it run again; reads in between go to the stub in steps.
+//   Whenever the guest has been held for the pause budget it is let go for a while and stopped
+//   anew: the snapshot then spans several instants and says so.
+// - glance() stops it just for what is asked for. Whatever is read afterwards costs a glance of its
+//   own and is of a later instant: mixed() tells, and the snapshot has to be taken again.
+//
+// A guest that its owner has paused costs no pause and has no budget. After the time limit, or when
+// the daemon stops, every further read fails with kTimeout at once, so that no guest can make a
+// snapshot last for ever.
 //
 // Threads: the session's. Errors of the connection stay in the client: end() returns them.
 #pragma once
@@ -29,16 +33,25 @@ class HeldGuest final : public PhysMemory {
     const std::atomic<bool>& cancelled;  ///< the daemon stops
   };
 
-  /// `pace`: of this stub, so far. `before_running` is called once, before the guest runs for the
-  /// first time after begin().
+  /// `pace`: of this stub, so far. `before_running` is called whenever the guest is about to run.
   HeldGuest(gdb::Client& client, Limits limits, PauseTotals& totals, ReadPace& pace,
             std::function<void()> before_running);
 
   /// `since`: when attaching stopped the guest, if it did and it has not run since; else the epoch.
-  Result<void> begin(Clock::time_point since);
+  /// What is asked for at once must fit the budget: see fits().
+  Result<gdb::RegisterValues> begin(Clock::time_point since, const gdb::Look& look);
+  /// kNotReady: its owner has paused it meanwhile, it is to be taken the other way.
+  Result<gdb::RegisterValues> glance(const gdb::Look& look);
   Result<void> end();
+  /// Of any vCPUs, at any time.
+  Result<gdb::RegisterValues> registers(std::span<const gdb::ThreadId> threads,
+                                        std::span<const std::string_view> names);
   void read(std::span<PhysRead> reads) override;
 
+  /// Whether it can be asked for without another look at the clock.
+  bool fits(std::span<const PhysRead> reads) const { return pace_.fits_budget(reads); }
+  /// Something was read since the last glance().
+  bool mixed() const { return mixed_; }
   /// Complete after end().
   const SnapshotMeta& meta() const { return meta_; }
   /// The snapshot was cut short by its time limit or by the daemon's end.
@@ -48,6 +61,7 @@ class HeldGuest final : public PhysMemory {
 
  private:
   Result<void> resume();
+  void count_pause();
   Result<void> let_run();
   bool over_budget() const;
   bool out_of_time();
@@ -60,6 +74,7 @@ class HeldGuest final : public PhysMemory {
   SnapshotMeta meta_;
   gdb::Counters before_;
   Clock::time_point stopped_at_{};
+  bool mixed_ = false;
   bool expired_ = false;
   bool missed_ram_ = false;
 };

@@ -33,6 +33,12 @@ class ReadPace {
     while (count < reads.size() && bytes < step_bytes_) bytes += cost(reads[count++]);
     return count;
   }
+  /// All of them take less than half of the budget.
+  bool fits_budget(std::span<const PhysRead> reads) const {
+    std::size_t bytes = 0;
+    for (const PhysRead& read : reads) bytes += cost(read);
+    return bytes <= step_bytes_ * (kStepsPerBudget / 2);
+  }
   /// These took so long. That a few are answered at once says nothing about many.
   void took(std::span<const PhysRead> step, std::chrono::nanoseconds time) {
     std::size_t bytes = 0;

@@ -2,8 +2,8 @@
 //
 // A decoder follows pointers, and every step down costs an exchange with the stub while the guest
 // stands still. The next snapshot of the same kind mostly takes the same steps: ReplayPlan
-// remembers which lines of physical memory were read, ReplayMemory reads them all in the first
-// exchange and then answers from that, and asks for what is missing as if there were no plan.
+// remembers which lines of physical memory were read, ReplayMemory has them read all together, then
+// answers from that, and asks for what is missing as if there were no plan.
 // A plan has addresses and no bytes: one that no longer fits costs time, and never a wrong answer.
 //
 // Large reads are left out: they cost their bytes and not their exchanges.
@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "arch/phys_memory.h"
@@ -23,18 +24,43 @@ namespace guestscope {
 class ReplayPlan {
  public:
   static constexpr std::size_t kLineBytes = 64;
-  static constexpr std::size_t kMaxLines = 4096;  ///< 256 KB: about 3 ms of a stub's time
-  /// A line is forgotten when so many snapshots in a row have not asked for it.
-  static constexpr std::uint8_t kForgetAfter = 3;
+  static constexpr std::size_t kMaxLines = 16384;  ///< 1 MB: about 10 ms of a stub's time
+  /// A line is forgotten when so many snapshots in a row have not asked for it. A task that runs
+  /// every now and then costs its lines so often; to miss it costs a snapshot.
+  static constexpr std::uint8_t kForgetAfter = 8;
+
+  /// What a snapshot has asked for.
+  struct Use {
+    std::vector<std::uint64_t> lines;  ///< in any order, repeated or not
+    bool all_noted = true;             ///< nothing of it was left out
+    bool missed = false;               ///< something was not in the plan
+  };
+
+  ReplayPlan() = default;
+  /// Foresees what the other one does, until it has been used itself.
+  static ReplayPlan beginning_with(const ReplayPlan& other);
 
   /// Numbers of lines (address / kLineBytes), in order.
   std::vector<std::uint64_t> lines() const;
-  std::size_t size() const { return ages_.size(); }
-  /// A snapshot has asked for these lines, in any order, repeated or not.
-  void used(std::vector<std::uint64_t> lines);
+  std::size_t size() const { return lines_.size(); }
+  void used(Use use);
+  /// Everything that the last snapshot asked for is in the plan now.
+  bool complete() const { return complete_; }
+  /// The next snapshot will, by experience, ask for nothing that is not in the plan.
+  bool foresees() const { return complete_ && credit_ > 0; }
 
  private:
-  std::map<std::uint64_t, std::uint8_t> ages_;  // snapshots since it was asked for
+  static constexpr int kMaxCredit = 3;
+
+  struct Line {
+    std::uint64_t number = 0;
+    std::uint8_t age = 0;  // snapshots since it was asked for
+  };
+
+  std::vector<Line> lines_;  // in order
+  int credit_ = 0;           // hits less misses, of late
+  bool complete_ = false;
+  bool used_before_ = false;
 };
 
 class ReplayMemory final : public PhysMemory {
@@ -44,13 +70,14 @@ class ReplayMemory final : public PhysMemory {
   ReplayMemory(PhysMemory& below, ReplayPlan& plan)
       : below_(below), plan_(plan), lines_(plan.lines()), bytes_(lines_.size() * kLineBytes) {}
 
-  /// Reads what the plan has, in one batch. To be called once, before the first read().
-  void prefetch();
+  /// What the plan has, to be read by the caller before the first read(), and taken() then.
+  std::vector<PhysRead> wanted();
+  void taken(std::span<const PhysRead> reads);
   void read(std::span<PhysRead> reads) override;
   /// The guest runs: what was read before is not what is there.
   void forget() { lines_.clear(); }
   /// The snapshot is complete: tells the plan what it has asked for.
-  void finish() { plan_.used(std::move(used_)); }
+  void finish() { plan_.used(std::move(use_)); }
 
  private:
   bool answer(PhysRead& request) const;
@@ -60,7 +87,7 @@ class ReplayMemory final : public PhysMemory {
   ReplayPlan& plan_;
   std::vector<std::uint64_t> lines_;  // that are known, in order
   Bytes bytes_;                       // theirs, one after the other
-  std::vector<std::uint64_t> used_;
+  ReplayPlan::Use use_;
 };
 
 /// The plans of the kinds of snapshots that were taken last.
@@ -68,9 +95,12 @@ class ReplayPlans {
  public:
   static constexpr std::size_t kMaxPlans = 64;
 
-  /// The plan of that kind, a new one if need be; valid until the next call. What a kind's name has
-  /// from the first '?' on are arguments: kinds that differ only there share a plan.
+  /// The plan of that kind, a new one if need be, which begins with what every kind reads; valid
+  /// until the next call. What a kind's name has from the first '?' on are arguments: kinds that
+  /// differ only there share a plan.
   ReplayPlan& of(const std::string& kind);
+  /// The kind that does nothing else than what all kinds do.
+  static constexpr std::string_view kBase = "attempt";
   void clear() { plans_.clear(); }
 
  private:

@@ -1,5 +1,6 @@
 #include "introspect/guest_kernel.h"
 
+#include <algorithm>
 #include <charconv>
 
 #include "introspect/read_cache.h"
@@ -131,12 +132,25 @@ void GuestKernel::forget() {
   if (!model_ || !model_->file->is_complete()) start_over();
 }
 
+/// The vCPU has this boot's per-CPU base in its registers, which a reset takes away: then its page
+/// tables, which are another process's every time, need not be looked at.
+bool GuestKernel::runs_here(const PagingRegisters& registers) const {
+  const PerCpuOffsets* per_cpu = per_cpu_.get();
+  const Processor* processor = find_processor(registers.machine);
+  if (per_cpu == nullptr || processor == nullptr) return false;
+  return std::ranges::any_of(processor->per_cpu_bases(registers), [&](std::uint64_t base) {
+    return base != 0 &&
+           std::ranges::find(per_cpu->offsets, std::optional(base)) != per_cpu->offsets.end();
+  });
+}
+
 bool GuestKernel::same_boot(PhysMemory& memory, const OtherRegisters& others) {
   const KernelLocation* known = location();
-  if (known != nullptr) {
-    if (is_still_there(memory, *model_, *known, registers_.load())) return true;
+  if (known != nullptr && known->canary != 0) {
+    const PagingRegisters first = registers_.load();
+    if (is_still_there(memory, *model_, *known, first, runs_here(first))) return true;
     for (const PagingRegisters& other : others ? others() : std::vector<PagingRegisters>()) {
-      if (!is_still_there(memory, *model_, *known, other)) continue;
+      if (!is_still_there(memory, *model_, *known, other, runs_here(other))) continue;
       registers_.store(other);
       return true;
     }

@@ -111,6 +111,7 @@ class GuestKernel {
   using ReadMap = std::function<Result<MapContents>(MapReadContext&)>;
   Result<MapContents> with_map_context(PhysMemory& memory, std::size_t& budget,
                                        const ReadMap& read);
+  bool runs_here(const PagingRegisters& registers) const;
   bool same_boot(PhysMemory& memory, const OtherRegisters& others);
   void reset_accessors();
   bool mismatched() const;

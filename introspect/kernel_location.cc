@@ -229,17 +229,19 @@ Result<KernelLocation> locate_kernel(PhysMemory& memory, const KernelModel& mode
 }
 
 bool is_still_there(PhysMemory& memory, const KernelModel& model, const KernelLocation& known,
-                    const PagingRegisters& registers) {
+                    const PagingRegisters& registers, bool runs_it) {
   const Processor* processor = find_processor(registers.machine);
-  if (processor == nullptr || known.canary == 0) return false;
+  if (processor == nullptr || known.canary == 0 || !processor->paging_enabled(registers))
+    return false;
   const PagingLevel top = known.regime->levels().front();
   const std::uint64_t entry_offset =
       (known.text_base.value() >> top.shift & ((std::uint64_t{1} << top.index_bits) - 1)) * 8;
   const std::uint64_t canary_offset = *model.boot->boot_canary - model.boot->text;
   std::vector<std::uint64_t> addresses = {known.root.value() + entry_offset,
                                           known.linear.front().phys.value() + canary_offset};
-  for (const auto& tables : processor->regimes(registers))
-    addresses.push_back(tables->root().value() + entry_offset);
+  if (!runs_it)
+    for (const auto& tables : processor->regimes(registers))
+      addresses.push_back(tables->root().value() + entry_offset);
 
   std::vector<std::array<std::byte, 8>> words(addresses.size());
   std::vector<PhysRead> reads;
@@ -251,6 +253,7 @@ bool is_still_there(PhysMemory& memory, const KernelModel& model, const KernelLo
   const auto entry = [&](std::size_t i) { return known.regime->decode(0, word(i)); };
   const bool mapped =
       entry(0).kind == TableEntry::Kind::kTable || entry(0).kind == TableEntry::Kind::kLeaf;
+  if (runs_it) return mapped;
   for (std::size_t i = 2; mapped && i < reads.size(); ++i)
     if (!reads[i].error && entry(i).kind == entry(0).kind && entry(i).target == entry(0).target)
       return true;

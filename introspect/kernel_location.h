@@ -77,7 +77,9 @@ Result<KernelLocation> locate_kernel(PhysMemory& memory, const KernelModel& mode
 /// Whether the boot that `known` was found in still runs, in one exchange: the page tables in use
 /// map the image through the kernel's own entry, and the boot's random number is still in its
 /// place. False means that it has to be located again; so does a kernel without such a number.
+/// `runs_it`: the vCPU with these registers is known to run that boot; its page tables are not
+/// looked at.
 bool is_still_there(PhysMemory& memory, const KernelModel& model, const KernelLocation& known,
-                    const PagingRegisters& registers);
+                    const PagingRegisters& registers, bool runs_it = false);
 
 }  // namespace guestscope

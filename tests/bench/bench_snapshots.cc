@@ -43,18 +43,24 @@ template <typename Work>
 Json measure(GuestSession& session, const std::string& kind, int snapshots, Work work) {
   std::vector<double> pauses;
   std::vector<double> totals;
+  std::vector<double> round_trips;
+  std::vector<double> stops;
+  const SnapshotMeta first = must(session.snapshot(kind, work, kTimeout), kind.c_str()).meta;
   SnapshotMeta last;
   for (int i = 0; i < snapshots; ++i) {
     const auto start = Clock::now();
     last = must(session.snapshot(kind, work, kTimeout), kind.c_str()).meta;
     totals.push_back(ms_since(start) * 1000);
     pauses.push_back(static_cast<double>(last.paused.count()));
+    round_trips.push_back(static_cast<double>(last.round_trips));
+    stops.push_back(static_cast<double>(last.stops));
   }
   return {{"pause_us", summary(std::move(pauses))},
           {"total_us", summary(std::move(totals))},
-          {"round_trips", last.round_trips},
-          {"packets", last.packets},
-          {"stops", last.stops}};
+          {"round_trips", summary(std::move(round_trips))},
+          {"stops", summary(std::move(stops))},
+          {"first", {{"pause_us", first.paused.count()}, {"round_trips", first.round_trips}}},
+          {"packets", last.packets}};
 }
 
 void wait_until_ready(const GuestSession& session) {
@@ -99,6 +105,9 @@ Json run(const std::string& stub, const std::string& vmlinux, int snapshots) {
   Json kinds;
   kinds["nothing"] = measure(session, "nothing", snapshots,
                              [](GuestKernel&, PhysMemory&) { return Result<int>(0); });
+  kinds["/runqueues?tasks=0"] = measure(
+      session, "runqueues?tasks=0", snapshots,
+      [](GuestKernel& kernel, PhysMemory& memory) { return kernel.run_queues(memory, false); });
   kinds["/runqueues"] = measure(
       session, "runqueues", snapshots,
       [](GuestKernel& kernel, PhysMemory& memory) { return kernel.run_queues(memory, true); });

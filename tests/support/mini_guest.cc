@@ -86,6 +86,11 @@ void MiniGuest::build_direct_map() {
   TableBuilder tables(memory, phys_of("init_top_pgt"), where.five_levels);
   tables.set_next_table(kDirectMapTables);
   for (std::uint64_t at = 0; at < kRam; at += kSlot) tables.map(where.page_offset + at, at, 2);
+  // The kernel's half of every root table has the same entries.
+  constexpr std::uint64_t kImageEntry = 511 * 8;
+  Bytes entry(8);
+  static_cast<void>(memory.read_one(GuestPhys(kEarlyRoot + kImageEntry), entry));
+  memory.write(phys_of("init_top_pgt") + kImageEntry, entry);
   poke("page_offset_base", where.page_offset);
   poke("vmalloc_base", where.page_offset + (std::uint64_t{1} << 40));
 }

@@ -10,7 +10,14 @@ namespace {
 
 using test::FakeMemory;
 
-constexpr std::uint64_t kRam = 1 << 20;
+constexpr std::uint64_t kRam = 4 << 20;
+
+/// What the session does before the first read.
+void prefetch(ReplayMemory& replay, PhysMemory& from) {
+  std::vector<PhysRead> reads = replay.wanted();
+  if (!reads.empty()) from.read(reads);
+  replay.taken(reads);
+}
 
 struct Fixture {
   Fixture() {
@@ -21,7 +28,7 @@ struct Fixture {
   std::vector<std::uint64_t> take(const std::vector<std::uint64_t>& addresses) {
     ReplayMemory replay(memory, plan);
     memory.exchanges = 0;
-    replay.prefetch();
+    prefetch(replay, memory);
     std::vector<std::uint64_t> values;
     for (const std::uint64_t at : addresses) values.push_back(number_at(replay, at));
     replay.finish();
@@ -65,7 +72,7 @@ TEST_CASE_FIXTURE(Fixture, "what the plan lacks is read, and is there the next t
 TEST_CASE_FIXTURE(Fixture, "a read that only begins or ends in known lines is read as a whole") {
   take({0x1000, 0x1080});
   ReplayMemory replay(memory, plan);
-  replay.prefetch();
+  prefetch(replay, memory);
   for (const std::uint64_t begin : {0x1000UL, 0x0fc0UL, 0x1020UL, 0x1070UL}) {
     CAPTURE(begin);
     Bytes bytes(0x80);
@@ -78,7 +85,7 @@ TEST_CASE_FIXTURE(Fixture, "a read that only begins or ends in known lines is re
 TEST_CASE_FIXTURE(Fixture, "a read over several known lines is answered from them") {
   take({0x1000, 0x1040, 0x1080});
   ReplayMemory replay(memory, plan);
-  replay.prefetch();
+  prefetch(replay, memory);
   memory.exchanges = 0;
   Bytes bytes(0x90);
   REQUIRE(replay.read_one(GuestPhys(0x1028), bytes));
@@ -90,7 +97,7 @@ TEST_CASE_FIXTURE(Fixture, "a read over several known lines is answered from the
 TEST_CASE_FIXTURE(Fixture, "once the guest has run, everything is read anew") {
   take({0x100});
   ReplayMemory replay(memory, plan);
-  replay.prefetch();
+  prefetch(replay, memory);
   replay.forget();
   memory.write_u64(0x100, 9);
   CHECK(number_at(replay, 0x100) == 9);
@@ -117,7 +124,7 @@ TEST_CASE_FIXTURE(Fixture,
   RunsMeanwhile running(smaller);
   ReplayMemory replay(running, plan);
   running.replay = &replay;
-  replay.prefetch();
+  prefetch(replay, running);
   smaller.write_u64(0x100, 3);
   CHECK(number_at(replay, 0x100) == 3);
 }
@@ -139,7 +146,7 @@ TEST_CASE_FIXTURE(Fixture,
   smaller.write_u64(0x100, 1);
   smaller.write_u64(0x2000, 2);
   ReplayMemory replay(smaller, plan);
-  replay.prefetch();
+  prefetch(replay, smaller);
   smaller.exchanges = 0;
   CHECK(number_at(replay, 0x100) == 1);
   CHECK(number_at(replay, 0x2000) == 2);
@@ -153,10 +160,11 @@ TEST_CASE_FIXTURE(Fixture,
 TEST_CASE_FIXTURE(Fixture, "large batches and more lines than a plan may have are not remembered") {
   {
     ReplayMemory replay(memory, plan);
-    Bytes bytes(128 << 10);
+    Bytes bytes(512 << 10);
     REQUIRE(replay.read_one(GuestPhys(0), bytes));
     replay.finish();
     CHECK(plan.size() == 0);
+    CHECK_FALSE(plan.complete());
   }
   ReplayMemory replay(memory, plan);
   Bytes bytes(32 << 10);
@@ -164,6 +172,43 @@ TEST_CASE_FIXTURE(Fixture, "large batches and more lines than a plan may have ar
     REQUIRE(replay.read_one(GuestPhys(at), bytes));
   replay.finish();
   CHECK(plan.size() == ReplayPlan::kMaxLines);
+  CHECK_FALSE(plan.complete());
+}
+
+TEST_CASE_FIXTURE(Fixture, "a plan that is full makes room for what is asked for now") {
+  const auto ask_for = [&](std::uint64_t from, std::uint64_t to) {
+    ReplayPlan::Use use;
+    for (std::uint64_t line = from; line < to; ++line) use.lines.push_back(line);
+    plan.used(std::move(use));
+  };
+  ask_for(0, ReplayPlan::kMaxLines - 10);
+  ask_for(100, ReplayPlan::kMaxLines - 10);
+  ask_for(ReplayPlan::kMaxLines - 20, ReplayPlan::kMaxLines + 20);
+  CHECK(plan.complete());
+  CHECK(plan.size() <= ReplayPlan::kMaxLines);
+  const auto lines = plan.lines();
+  CHECK(lines.back() == ReplayPlan::kMaxLines + 19);
+  CHECK(lines.front() == 100);
+}
+
+TEST_CASE_FIXTURE(Fixture, "a plan foresees what has been asked for again") {
+  CHECK_FALSE(plan.foresees());
+  take({0x100, 0x2000});
+  CHECK(plan.foresees());
+  SUBCASE("and no longer when new things are asked for each time") {
+    for (std::uint64_t i = 1; i <= 2; ++i) take({0x100, 0x10000 * i});
+    CHECK_FALSE(plan.foresees());
+    CHECK(plan.complete());
+    take({0x100});
+    CHECK(plan.foresees());
+  }
+  SUBCASE("a surprise now and then is forgiven") {
+    for (std::uint64_t i = 1; i <= 20; ++i) {
+      take({0x100, 0x2000});
+      take({0x100, 0x2000, 0x10000 * i});
+      CHECK(plan.foresees());
+    }
+  }
 }
 
 TEST_CASE_FIXTURE(Fixture, "a read at the end of the address space is handed on") {
@@ -177,7 +222,7 @@ TEST_CASE_FIXTURE(Fixture, "a read at the end of the address space is handed on"
 
 TEST_CASE("kinds that differ behind a '?' share a plan, and the oldest plan makes room") {
   ReplayPlans plans;
-  plans.of("map 3?key=1").used({1, 2, 3});
+  plans.of("map 3?key=1").used({.lines = {1, 2, 3}});
   CHECK(plans.of("map 3?key=2").size() == 3);
   CHECK(plans.of("map 4").size() == 0);
   for (std::size_t i = 0; i < ReplayPlans::kMaxPlans - 1; ++i) {
@@ -187,6 +232,14 @@ TEST_CASE("kinds that differ behind a '?' share a plan, and the oldest plan make
   CHECK(plans.of("map 3").size() == 3);
   for (std::size_t i = 0; i < ReplayPlans::kMaxPlans; ++i) plans.of(fmt::format("new {}", i));
   CHECK(plans.of("map 3").size() == 0);
+}
+
+TEST_CASE("a new kind begins with what all kinds read, and foresees nothing yet") {
+  ReplayPlans plans;
+  plans.of(std::string(ReplayPlans::kBase)).used({.lines = {7, 8}});
+  ReplayPlan& plan = plans.of("maps");
+  CHECK(plan.lines() == std::vector<std::uint64_t>{7, 8});
+  CHECK_FALSE(plan.foresees());
 }
 
 }  // namespace
