@@ -263,7 +263,8 @@ Result<void> GuestSession::take(const std::shared_ptr<Job>& job) {
   if (held) held->finish();
   if (state) state = resumed;
   if (!state) {
-    if (job != nullptr) job->fail({.code = ErrorCode::kUnreachable, .message = state.error().message});
+    if (job != nullptr)
+      job->fail({.code = ErrorCode::kUnreachable, .message = state.error().message});
     return state;
   }
   lost_while_held_ = false;

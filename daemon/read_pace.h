@@ -1,8 +1,9 @@
 // ReadPace: how much to ask a stub for between two looks at the clock, so that the pause budget is
 // kept whatever the stub's speed: as much as takes an eighth of it.
 //
-// It starts low, since a stub's first answer may be a slow one's, and doubles or halves with each
-// answer. At a stub's usual speed (90 MB/s) the most takes about 5 ms.
+// It starts low, since a stub's first answer may be a slow one's, grows to what half of that time
+// is enough for, and halves when it was too much. At a stub's usual speed (90 MB/s) the most takes
+// about 20 ms, and a pause budget of 400 ms.
 //
 // Threads: none; a plain value.
 #pragma once
@@ -20,7 +21,8 @@ class ReadPace {
  public:
   static constexpr std::size_t kFewestBytes = 16 << 10;
   static constexpr std::size_t kFirstBytes = 64 << 10;
-  static constexpr std::size_t kMostBytes = 512 << 10;
+  static constexpr std::size_t kMostBytes = 2 << 20;
+  static constexpr std::int64_t kMostGrowth = 8;
   static constexpr std::size_t kBytesPerRead = 1 << 10;  ///< what a smaller read costs as well
   static constexpr int kStepsPerBudget = 8;
 
@@ -43,10 +45,13 @@ class ReadPace {
   void took(std::span<const PhysRead> step, std::chrono::nanoseconds time) {
     std::size_t bytes = 0;
     for (const PhysRead& read : step) bytes += cost(read);
-    if (time > share_)
+    if (time > share_) {
       step_bytes_ = std::max(step_bytes_ / 2, kFewestBytes);
-    else if (time < share_ / 2 && bytes >= step_bytes_)
-      step_bytes_ = std::min(step_bytes_ * 2, kMostBytes);
+    } else if (bytes >= step_bytes_ / 2) {
+      const auto half_shares = share_ / 2 / std::max(time, std::chrono::nanoseconds(1));
+      const auto factor = std::clamp<std::int64_t>(half_shares, 1, kMostGrowth);
+      step_bytes_ = std::clamp(bytes * static_cast<std::size_t>(factor), step_bytes_, kMostBytes);
+    }
   }
   std::size_t step_bytes() const { return step_bytes_; }
 

@@ -78,6 +78,85 @@ TEST_CASE("a request that comes after a snapshot is finished gets a new one") {
   CHECK(live.session.snapshot("same", counted.work(), 20s)->value == 2);
 }
 
+/// A guest of which 50 places hold how often it has been continued, each time another one by a
+/// pointer that is read first. Bytes of two instants would differ.
+struct Generations {
+  static constexpr std::uint64_t kPointer = 0x5000000;
+  static constexpr std::uint64_t kPlaces = 0x5010000;
+  static constexpr std::uint64_t kCount = 50;
+
+  explicit Generations(std::uint64_t places_in_use) : in_use(places_in_use) {
+    live.wait_until_ready();
+    live.change([this](LiveGuest::Model& model, MiniGuest& guest) {
+      advance(guest);
+      model.override_answer = [this, &guest](const std::string& packet) -> const char* {
+        if (packet == "c") advance(guest);
+        return nullptr;
+      };
+    });
+  }
+  ~Generations() {
+    live.change([](LiveGuest::Model& model, MiniGuest&) { model.override_answer = nullptr; });
+  }
+
+  void advance(MiniGuest& guest) {
+    ++generation;
+    guest.memory.write_u64(kPointer, kPlaces + generation % in_use * 4096);
+    guest.memory.write_u64(kPointer + 8, generation);
+    for (std::uint64_t i = 0; i < kCount; ++i)
+      guest.memory.write_u64(kPlaces + i * 4096, generation);
+  }
+  static std::uint64_t number(PhysMemory& memory, std::uint64_t at) {
+    Bytes bytes(8);
+    static_cast<void>(memory.read_one(GuestPhys(at), bytes));
+    return load_le(bytes.data(), 8);
+  }
+  /// The generation twice, as one answer has it.
+  Snapshot<std::pair<std::uint64_t, std::uint64_t>> take() {
+    using Pair = std::pair<std::uint64_t, std::uint64_t>;
+    const auto taken = live.session.snapshot(
+        "generations",
+        [](GuestKernel&, PhysMemory& memory) -> Result<Pair> {
+          const std::uint64_t place = number(memory, kPointer);
+          return Pair{number(memory, kPointer + 8), number(memory, place)};
+        },
+        20s);
+    REQUIRE(taken);
+    return *taken;
+  }
+
+  std::uint64_t in_use;
+  std::uint64_t generation = 0;
+  LiveGuest live;
+};
+
+TEST_CASE("what has been asked for before is had by one write") {
+  Generations guest(2);
+  for (int i = 0; i < 5; ++i) guest.take();
+  for (int i = 0; i < 5; ++i) {
+    const auto taken = guest.take();
+    CHECK(taken.meta.round_trips == 1);
+    CHECK(taken.meta.stops == 1);
+    CHECK(taken.meta.consistent);
+    CHECK(taken.value.first == taken.value.second);
+  }
+}
+
+TEST_CASE("an answer is never made of two instants, however little could be foreseen") {
+  for (const std::uint64_t places : {3UL, 11UL, Generations::kCount}) {
+    CAPTURE(places);
+    Generations guest(places);
+    std::uint64_t last = 0;
+    for (int i = 0; i < 40; ++i) {
+      const auto taken = guest.take();
+      CHECK(taken.value.first == taken.value.second);
+      CHECK(taken.value.first > last);
+      CHECK(taken.meta.consistent);
+      last = taken.value.first;
+    }
+  }
+}
+
 TEST_CASE("requests for different things do not share") {
   Counted first, second;
   LiveGuest live;

@@ -59,7 +59,7 @@ TEST_CASE("small reads count as more than their bytes") {
 
 TEST_CASE("a stub that becomes slow is asked for less, and for more once it has recovered") {
   ReadPace pace(kBudget);
-  const Reads large(1 << 20);
+  const Reads large(4096);
   const auto took = [&](nanoseconds time) {
     pace.took(std::span(large.list).first(pace.next(large.list)), time);
   };
