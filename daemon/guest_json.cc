@@ -129,10 +129,12 @@ Json status_json(const GuestConfig& config, const GuestStatus& status) {
             {"progs", accessor_json(status.kernel.progs)},
             {"per_cpu_offsets", accessor_json(status.kernel.per_cpu)}}},
           {"pauses",
-           {{"count", status.pauses.count},
-            {"last_us", status.pauses.last.count()},
-            {"max_us", status.pauses.max.count()},
-            {"total_us", status.pauses.total.count()}}}};
+           {{"count", status.pauses.count()},
+            {"last_us", status.pauses.last().count()},
+            {"median_us", status.pauses.percentile(0.5).count()},
+            {"p99_us", status.pauses.percentile(0.99).count()},
+            {"max_us", status.pauses.max().count()},
+            {"total_us", status.pauses.total().count()}}}};
 }
 
 Json map_json(const MapInfo& map) {

@@ -39,6 +39,7 @@ GuestSession::GuestSession(GuestConfig config, std::shared_ptr<const KernelModel
                     "guest {}: {} not ready after {} attempts: {}", name, accessor, status.attempts,
                     status.last_error ? status.last_error->to_string() : "no reason given");
               }),
+      share_(config_.max_pause_share, config_.longest_share_wait),
       pace_(config_.max_pause),
       reconnect_delay_(kReconnectMin) {}
 
@@ -116,7 +117,8 @@ Result<void> GuestSession::serve() {
   reconnect_delay_ = kReconnectMin;
   while (!stopping_) {
     const auto due = until_next_attempt();
-    if (const std::shared_ptr<Job> job = next_job())
+    const std::shared_ptr<Job> job = next_job();
+    if (job && share_allows())
       GS_CHECK(take(job));
     else if (due && *due <= milliseconds(0))
       GS_CHECK(take(nullptr));
@@ -260,6 +262,7 @@ Result<void> GuestSession::take(const std::shared_ptr<Job>& job) {
   // A stop that was sent but not confirmed may hold the guest as well.
   lost_while_held_ = client_->held() || (!state && client_->run_state() == gdb::RunState::kRunning);
   const Result<void> resumed = guest.end();
+  share_.paused(Clock::now(), guest.meta().paused);
   if (held) held->finish();
   if (state) state = resumed;
   if (!state) {
@@ -308,7 +311,12 @@ std::optional<milliseconds> GuestSession::until_next_attempt() const {
 }
 
 Result<void> GuestSession::wait_for_work() {
-  const bool readable = wakeup_.wait(client_->fd(), until_next_attempt());
+  auto timeout = until_next_attempt();
+  if (next_job()) {  // it waits for its share
+    const auto wait = std::chrono::ceil<milliseconds>(share_.next() - Clock::now());
+    timeout = std::min(timeout.value_or(wait), wait);
+  }
+  const bool readable = wakeup_.wait(client_->fd(), timeout);
   if (!readable) return {};
   GS_CHECK(client_->poll_idle());
   publish();

@@ -22,6 +22,7 @@
 
 #include "daemon/held_guest.h"
 #include "daemon/paging_register_names.h"
+#include "daemon/pause_share.h"
 #include "daemon/replay.h"
 #include "daemon/snapshot.h"
 #include "daemon/wakeup.h"
@@ -36,6 +37,10 @@ struct GuestConfig {
   std::string gdb_text;  ///< as the user wrote it
   std::string vmlinux;   ///< empty: the guest's own memory has to do
   std::chrono::milliseconds max_pause{100};
+  /// Of all time the guest is stopped for this share at most (0 to 1)…
+  double max_pause_share = 0.04;
+  /// …for which no snapshot waits longer than that.
+  std::chrono::milliseconds longest_share_wait{250};
   bool resume = false;  ///< let a VM that waits (-S) start
   /// At the first attachment the VM is paused by its owner, where QEMU does not tell.
   bool paused = false;
@@ -118,6 +123,7 @@ class GuestSession {
   void publish();
   void wait_before_reconnect();
   std::optional<std::chrono::milliseconds> until_next_attempt() const;
+  bool share_allows() const { return Clock::now() >= share_.next(); }
 
   const GuestConfig config_;
   std::atomic<bool> stopping_{false};
@@ -129,6 +135,7 @@ class GuestSession {
   Machine machine_ = Machine::kOther;
   PagingRegisterNames register_names_;
   PauseTotals pauses_;
+  PauseShare share_;
   ReadPace pace_;
   ReplayPlans plans_;
   Clock::time_point last_attempt_{};

@@ -17,6 +17,7 @@
 #include <chrono>
 #include <functional>
 
+#include "daemon/pause_totals.h"
 #include "daemon/read_pace.h"
 #include "daemon/snapshot.h"
 #include "gdbproto/client.h"

@@ -14,6 +14,7 @@ namespace {
 
 constexpr int kBadUsage = 2;
 constexpr std::uint64_t kMaxPauseLimitMs = 60'000;
+constexpr double kMinPauseShare = 0.1;
 
 /// One guest's options as text, from the command line or from an object of the configuration file.
 struct GuestText {
@@ -22,6 +23,7 @@ struct GuestText {
   std::string vmlinux;
   std::string memory = "auto";
   std::uint64_t max_pause_ms = 100;
+  std::optional<double> max_pause_share;  ///< percent
   bool resume = false;
   bool paused = false;
 };
@@ -51,6 +53,15 @@ Result<GuestConfig> check_guest(const GuestText& text) {
     return fail(ErrorCode::kInvalidArgument, "--max-pause is 1 to {} ms, not {}", kMaxPauseLimitMs,
                 text.max_pause_ms);
   config.max_pause = std::chrono::milliseconds(text.max_pause_ms);
+  if (const auto share = text.max_pause_share) {
+    // Written so that NaN is refused.
+    if (!(*share >= kMinPauseShare && *share <= 100))
+      return fail(ErrorCode::kInvalidArgument, "--max-pause-share is {} to 100 percent, not {}",
+                  kMinPauseShare, *share);
+    config.max_pause_share = *share / 100;
+    // Whoever sets it means it: a request waits for it until it times out.
+    config.longest_share_wait = std::chrono::hours(1);
+  }
   config.resume = text.resume;
   config.paused = text.paused;
   return config;
@@ -89,6 +100,8 @@ GuestText guest_from_json(const Json& json, const GuestText& defaults) {
       text.memory = value.get<std::string>();
     else if (key == "max_pause")
       text.max_pause_ms = whole_number(key, value);
+    else if (key == "max_pause_share")
+      text.max_pause_share = value.get<double>();
     else if (key == "resume")
       text.resume = value.get<bool>();
     else if (key == "paused")
@@ -168,6 +181,9 @@ ParsedCommandLine parse_command_line(int argc, const char* const* argv) {
   app.add_option("--max-pause", line.guest.max_pause_ms,
                  "longest time the guest is held at once, in ms")
       ->capture_default_str();
+  app.add_option("--max-pause-share", line.guest.max_pause_share,
+                 "largest share of all time for which the guest is held, in percent; 100: no limit "
+                 "(default: 4, but no answer waits longer than 250 ms for it)");
   app.add_flag("--resume", line.guest.resume, "let a VM that waits (-S) start once attached");
   app.add_flag("--paused", line.guest.paused,
                "the VM is paused by its owner now (QEMU 8.1 and later do not tell)");

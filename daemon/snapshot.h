@@ -23,19 +23,4 @@ struct Snapshot {
   SnapshotMeta meta;
 };
 
-/// Of all stops since the daemon started.
-struct PauseTotals {
-  std::uint64_t count = 0;
-  std::chrono::microseconds last{};
-  std::chrono::microseconds max{};
-  std::chrono::microseconds total{};
-
-  void add(std::chrono::microseconds pause) {
-    ++count;
-    last = pause;
-    max = std::max(max, pause);
-    total += pause;
-  }
-};
-
 }  // namespace guestscope

@@ -92,6 +92,7 @@ Json run(const std::string& stub, const std::string& vmlinux, int snapshots) {
   start_up["bind_layouts_ms"] = ms_since(start);
   GuestConfig config;
   config.gdb = must(gdb::StubAddress::parse(stub), "stub");
+  config.max_pause_share = 1;
   start = Clock::now();
   GuestSession session(std::move(config), std::move(model));
   session.start();

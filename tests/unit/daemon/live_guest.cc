@@ -35,6 +35,7 @@ GuestConfig LiveGuest::prepared(const std::function<void(Model&, GuestConfig&)>&
   // A slow machine must not split what a test expects to be one stop.
   config.max_pause = 60s;
   config.gdb = stub.address();
+  config.max_pause_share = 1;
   config.gdb_text = config.gdb.to_string();
   stub.with([&](Model& model) {
     model.documents = {{"target.xml", std::string(kTarget)}};

@@ -78,6 +78,8 @@ TEST_CASE("a kernel file is all that has to be given") {
   CHECK(guest.gdb.to_string() == "localhost:1234");
   CHECK(guest.vmlinux == "v");
   CHECK(guest.max_pause == std::chrono::milliseconds(100));
+  CHECK(guest.max_pause_share == 0.04);
+  CHECK(guest.longest_share_wait == std::chrono::milliseconds(250));
   CHECK_FALSE(guest.resume);
   CHECK_FALSE(guest.paused);
   CHECK(options.listen.to_string() == "127.0.0.1:8080");
@@ -87,12 +89,15 @@ TEST_CASE("a kernel file is all that has to be given") {
 }
 
 TEST_CASE("every option says what it sets") {
-  const AppOptions options = good({"--vmlinux=v", "--gdb=unix:/run/stub", "--listen=[::1]:0",
-                                   "--memory=stub", "--max-pause=7", "--resume", "--paused",
-                                   "--once=/maps?pretty", "--wait=3", "--log-level=off"});
+  const AppOptions options =
+      good({"--vmlinux=v", "--gdb=unix:/run/stub", "--listen=[::1]:0", "--memory=stub",
+            "--max-pause=7", "--max-pause-share=2.5", "--resume", "--paused", "--once=/maps?pretty",
+            "--wait=3", "--log-level=off"});
   CHECK(options.guests[0].gdb.kind == gdb::StubAddress::Kind::kUnix);
   CHECK(options.guests[0].gdb.path == "/run/stub");
   CHECK(options.guests[0].max_pause == std::chrono::milliseconds(7));
+  CHECK(options.guests[0].max_pause_share == 0.025);
+  CHECK(options.guests[0].longest_share_wait > std::chrono::minutes(1));
   CHECK(options.guests[0].resume);
   CHECK(options.guests[0].paused);
   CHECK(options.once == "/maps?pretty");
@@ -128,6 +133,8 @@ TEST_CASE("bad usage is one line that says what is wrong, and exit status 2") {
   check_bad({"--vmlinux", "v", "--max-pause", "60001"}, "--max-pause is 1 to 60000 ms, not 60001");
   check_bad({"--vmlinux", "v", "--max-pause", "-1"}, "--max-pause");
   check_bad({"--vmlinux", "v", "--max-pause", "soon"}, "--max-pause");
+  for (const char* share : {"0", "100.5", "-1", "nan"})
+    check_bad({"--max-pause-share", share}, "--max-pause-share is 0.1 to 100 percent");
   check_bad({"--vmlinux", "v", "--wait", "soon"}, "--wait");
   check_bad({"--vmlinux", "v", "--log-level", "loud"}, "--log-level");
 }
