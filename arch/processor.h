@@ -50,8 +50,10 @@ class Processor {
   virtual std::vector<std::shared_ptr<const PagingRegime>> regimes(
       const PagingRegisters& registers) const = 0;
   /// Of which one is the per-CPU base (__per_cpu_offset) of the CPU that has these registers, while
-  /// Linux runs there; empty where no register tells.
-  virtual std::vector<std::uint64_t> per_cpu_bases(const PagingRegisters& /*registers*/) const {
+  /// a Linux with its direct map at `page_offset` runs there; empty where no register tells, or
+  /// where another boot would have the same.
+  virtual std::vector<std::uint64_t> per_cpu_bases(const PagingRegisters& /*registers*/,
+                                                   GuestVirt /*page_offset*/) const {
     return {};
   }
   /// Mapped ranges that may be a kernel image, likeliest first. kNotReady when there is none.

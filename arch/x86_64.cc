@@ -137,8 +137,11 @@ class X86Processor final : public Processor {
     return found;
   }
 
-  std::vector<std::uint64_t> per_cpu_bases(
-      const guestscope::PagingRegisters& registers) const override {
+  std::vector<std::uint64_t> per_cpu_bases(const guestscope::PagingRegisters& registers,
+                                           GuestVirt page_offset) const override {
+    // Per-CPU memory is taken from the direct map's end: without KASLR there (with KASAN, say)
+    // every boot has it at the same place.
+    if (page_offset == kStaticPageOffset4 || page_offset == kStaticPageOffset5) return {};
     return {registers.values[kGsBase], registers.values[kKernelGsBase]};
   }
 

@@ -11,15 +11,16 @@ namespace {
 // Behind a long snapshot, /status says what it knows.
 constexpr std::chrono::seconds kStatusTimeout{2};
 
-using Handler = Answer (*)(GuestSession&, const Request&);
+using Handler = Answer (*)(const GuestView&, const Request&);
 
 struct Route {
   std::string_view name;
   std::size_t max_segments;
   Handler handler;
+  bool reads_guest = true;  ///< so that ?consistency= says how
 };
 
-Answer answer_health(GuestSession& /*session*/, const Request& request) {
+Answer answer_health(const GuestView& /*session*/, const Request& request) {
   if (const auto valid = request.allow_only({"pretty"}); !valid)
     return problem_answer(valid.error());
   return json_answer({{"status", "ok"}}, false);
@@ -35,9 +36,9 @@ constexpr Route kRoutes[] = {{"maps", 2, answer_maps},
                              {"scx", 1, answer_scx},
                              {"topology", 1, answer_topology},
                              {"stats", 1, answer_stats},
-                             {"status", 1, answer_status},
-                             {"readyz", 1, answer_status},
-                             {"healthz", 1, answer_health}};
+                             {"status", 1, answer_status, false},
+                             {"readyz", 1, answer_status, false},
+                             {"healthz", 1, answer_health, false}};
 
 Error no_such_path(const Request& request) {
   std::string path;
@@ -51,13 +52,27 @@ Error no_such_path(const Request& request) {
               path)};
 }
 
-Answer route_guest(GuestSession& session, const Request& request) {
+/// Takes ?consistency= out of the query: it means the same on every path.
+Result<Consistency> take_consistency(Request& request) {
+  const auto given = request.query.extract("consistency");
+  if (given.empty() || given.mapped() == "paused") return Consistency::kPaused;
+  if (given.mapped() == "live") return Consistency::kLive;
+  return fail(ErrorCode::kInvalidArgument, "consistency is paused or live, not '{}'",
+              given.mapped());
+}
+
+Answer route_guest(GuestSession& session, Request request) {
   if (request.path.size() >= 2 && request.path.back().empty())
     return problem_answer(no_such_path(request));
   for (const Route& route : kRoutes)
     if (!request.path.empty() && request.path[0] == route.name &&
-        request.path.size() <= route.max_segments)
-      return route.handler(session, request);
+        request.path.size() <= route.max_segments) {
+      if (!route.reads_guest)
+        return route.handler(GuestView(session, Consistency::kPaused), request);
+      const auto consistency = take_consistency(request);
+      if (!consistency) return problem_answer(consistency.error());
+      return route.handler(GuestView(session, *consistency), request);
+    }
   return problem_answer(no_such_path(request));
 }
 
@@ -102,8 +117,7 @@ Answer bytes_answer(ByteSpan bytes) {
           .body = std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size())};
 }
 
-Answer snapshot_problem(const Error& error, const GuestSession& session,
-                        std::string_view accessor) {
+Answer snapshot_problem(const Error& error, const GuestView& session, std::string_view accessor) {
   const bool not_ready = error.code == ErrorCode::kNotReady ||
                          error.code == ErrorCode::kUnsupported ||
                          error.code == ErrorCode::kMismatch;
@@ -122,7 +136,7 @@ Answer snapshot_problem(const Error& error, const GuestSession& session,
   return problem_answer(error, extra);
 }
 
-Answer answer_status(GuestSession& session, const Request& request) {
+Answer answer_status(const GuestView& session, const Request& request) {
   const auto pretty = request.flag("pretty");
   if (const auto valid = request.allow_only({"pretty"}); !valid)
     return problem_answer(valid.error());

@@ -9,7 +9,7 @@
 #include <string_view>
 
 #include "daemon/answer.h"
-#include "daemon/guest_session.h"
+#include "daemon/guest_view.h"
 #include "daemon/request.h"
 
 namespace guestscope {
@@ -32,21 +32,21 @@ class Api {
 };
 
 // The paths of one guest; `request.path` begins with the path's own name ("maps").
-Answer answer_maps(GuestSession& session, const Request& request);
-Answer answer_progs(GuestSession& session, const Request& request);
-Answer answer_links(GuestSession& session, const Request& request);
-Answer answer_btf(GuestSession& session, const Request& request);
-Answer answer_run_queues(GuestSession& session, const Request& request);
-Answer answer_tasks(GuestSession& session, const Request& request);
-Answer answer_verdict(GuestSession& session, const Request& request);
-Answer answer_scx(GuestSession& session, const Request& request);
-Answer answer_topology(GuestSession& session, const Request& request);
-Answer answer_stats(GuestSession& session, const Request& request);
-Answer answer_status(GuestSession& session, const Request& request);
+Answer answer_maps(const GuestView& session, const Request& request);
+Answer answer_progs(const GuestView& session, const Request& request);
+Answer answer_links(const GuestView& session, const Request& request);
+Answer answer_btf(const GuestView& session, const Request& request);
+Answer answer_run_queues(const GuestView& session, const Request& request);
+Answer answer_tasks(const GuestView& session, const Request& request);
+Answer answer_verdict(const GuestView& session, const Request& request);
+Answer answer_scx(const GuestView& session, const Request& request);
+Answer answer_topology(const GuestView& session, const Request& request);
+Answer answer_stats(const GuestView& session, const Request& request);
+Answer answer_status(const GuestView& session, const Request& request);
 
 /// The problem that an error of a snapshot makes; when the kernel is not ready, with the state,
 /// attempts and last error of that accessor of the guest.
-Answer snapshot_problem(const Error& error, const GuestSession& session, std::string_view accessor);
+Answer snapshot_problem(const Error& error, const GuestView& session, std::string_view accessor);
 
 /// A REF that names nothing: not found, unless something could not be read, which may be it.
 Answer none_answer(std::string_view kind, const std::string& ref, const Problems& problems);

@@ -18,7 +18,7 @@ struct ReadTypes {
   Result<Bytes> bytes;
 };
 
-Answer answer_raw(GuestSession& session, const Request& request) {
+Answer answer_raw(const GuestView& session, const Request& request) {
   if (const auto valid = request.allow_only({}); !valid) return problem_answer(valid.error());
   const std::string& ref = request.path[1];
   auto taken = session.snapshot(
@@ -42,7 +42,7 @@ Answer answer_raw(GuestSession& session, const Request& request) {
 
 }  // namespace
 
-Answer answer_btf(GuestSession& session, const Request& request) {
+Answer answer_btf(const GuestView& session, const Request& request) {
   if (request.path.size() == 3) {
     if (request.path[2] == "raw") return answer_raw(session, request);
     return problem_answer(

@@ -61,7 +61,7 @@ Answer queues_answer(const RunQueueList& list, const SnapshotMeta& meta,
 
 }  // namespace
 
-Answer answer_run_queues(GuestSession& session, const Request& request) {
+Answer answer_run_queues(const GuestView& session, const Request& request) {
   const auto options = QueueOptions::parse(request);
   if (!options) return problem_answer(options.error());
   auto taken = session.snapshot(

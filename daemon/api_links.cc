@@ -25,7 +25,7 @@ Result<void> keep_wanted(std::vector<LinkInfo>& links, const Request& request) {
 
 }  // namespace
 
-Answer answer_links(GuestSession& session, const Request& request) {
+Answer answer_links(const GuestView& session, const Request& request) {
   const bool one = request.path.size() == 2;
   const auto valid = one ? request.allow_only({"pretty", "format"})
                          : request.allow_only({"pretty", "format", "type", "prog_id"});

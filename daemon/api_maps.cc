@@ -100,7 +100,7 @@ Result<ReadMaps> read_ref(GuestKernel& kernel, PhysMemory& memory, const std::st
 /// The parts of a map's contents after the first, each in a snapshot of its own.
 class Parts {
  public:
-  Parts(GuestSession& session, SnapshotMeta first) : session_(session), meta_(first) {}
+  Parts(GuestView session, SnapshotMeta first) : session_(session), meta_(first) {}
 
   /// The part that begins there. kNotFound when the map is gone by now.
   Result<MapContents> next(const MapInfo& map, const MapCursor& from) {
@@ -126,7 +126,7 @@ class Parts {
   const SnapshotMeta& meta() const { return meta_; }
 
  private:
-  GuestSession& session_;
+  GuestView session_;
   SnapshotMeta meta_;
 };
 
@@ -210,12 +210,12 @@ Answer bpftool_list(const ReadMaps& read) {
 }
 
 /// `map dump`.
-Answer bpftool_answer(GuestSession& session, const ReadMap& map, const SnapshotMeta& meta,
+Answer bpftool_answer(const GuestView& session, const ReadMap& map, const SnapshotMeta& meta,
                       const MapOptions& options) {
   if (!*map.contents && bpftool_reads_contents(map.info))
     return problem_answer(map.contents->error());
   return stream_answer(
-      [&session, map, meta, with_absent = !options.key](const WriteBody& write) {
+      [session, map, meta, with_absent = !options.key](const WriteBody& write) {
         Parts further(session, meta);
         BpftoolWriter writer(map.info, {.with_absent = with_absent}, write);
         if (*map.contents)
@@ -226,11 +226,11 @@ Answer bpftool_answer(GuestSession& session, const ReadMap& map, const SnapshotM
       options.pretty);
 }
 
-Answer list_answer(GuestSession& session, Snapshot<ReadMaps> taken, const MapOptions& options) {
+Answer list_answer(const GuestView& session, Snapshot<ReadMaps> taken, const MapOptions& options) {
   if (options.bpftool) return bpftool_list(taken.value);
   const auto snapshot = std::make_shared<const Snapshot<ReadMaps>>(std::move(taken));
   return stream_answer(
-      [snapshot, &session, options](const WriteBody& write) {
+      [snapshot, session, options](const WriteBody& write) {
         const auto& maps = snapshot->value.maps;
         const bool complete = !options.contents || std::ranges::none_of(maps, has_more);
         Parts parts(session, snapshot->meta);
@@ -278,7 +278,7 @@ std::optional<Answer> refuse(const ReadMaps& read, const std::string& ref,
   return std::nullopt;
 }
 
-Answer one_answer(GuestSession& session, Snapshot<ReadMaps> taken, const std::string& ref,
+Answer one_answer(const GuestView& session, Snapshot<ReadMaps> taken, const std::string& ref,
                   const MapOptions& options) {
   if (auto refused = refuse(taken.value, ref, options)) return *std::move(refused);
   const ReadMap& map = taken.value.maps.front();
@@ -294,7 +294,7 @@ Answer one_answer(GuestSession& session, Snapshot<ReadMaps> taken, const std::st
   if (complete) head["snapshot"] = snapshot_json(taken.meta);
   head.update(map_json(map.info));
   return stream_answer(
-      [&session, map, entries = options.entries, tail, complete, meta = taken.meta,
+      [session, map, entries = options.entries, tail, complete, meta = taken.meta,
        problems = std::move(taken.value.problems),
        head = open_object(std::move(head))](const WriteBody& write) {
         Parts parts(session, meta);
@@ -306,7 +306,7 @@ Answer one_answer(GuestSession& session, Snapshot<ReadMaps> taken, const std::st
       options.pretty);
 }
 
-Answer answer_list(GuestSession& session, const MapOptions& options) {
+Answer answer_list(const GuestView& session, const MapOptions& options) {
   const auto read = [name = options.name, type = options.type, contents = options.contents](
                         GuestKernel& kernel, PhysMemory& memory) -> Result<ReadMaps> {
     GS_ASSIGN(MapList list, kernel.maps(memory));
@@ -329,7 +329,7 @@ Answer answer_list(GuestSession& session, const MapOptions& options) {
 
 }  // namespace
 
-Answer answer_maps(GuestSession& session, const Request& request) {
+Answer answer_maps(const GuestView& session, const Request& request) {
   const auto options = parse_map_options(request);
   if (!options) return problem_answer(options.error());
   if (request.path.size() == 1) return answer_list(session, *options);

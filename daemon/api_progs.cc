@@ -22,7 +22,7 @@ struct ReadCode {
 };
 
 /// The bytes as they are: what a file of `bpftool prog dump` holds.
-Answer answer_code(GuestSession& session, const Request& request) {
+Answer answer_code(const GuestView& session, const Request& request) {
   if (const auto valid = request.allow_only({}); !valid) return problem_answer(valid.error());
   const std::string& ref = request.path[1];
   const ProgCode which = request.path[2] == "jited" ? ProgCode::kJited : ProgCode::kXlated;
@@ -46,7 +46,7 @@ Answer answer_code(GuestSession& session, const Request& request) {
 
 }  // namespace
 
-Answer answer_progs(GuestSession& session, const Request& request) {
+Answer answer_progs(const GuestView& session, const Request& request) {
   if (request.path.size() == 3) {
     if (request.path[2] == "xlated" || request.path[2] == "jited")
       return answer_code(session, request);

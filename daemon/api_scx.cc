@@ -5,7 +5,7 @@
 
 namespace guestscope {
 
-Answer answer_scx(GuestSession& session, const Request& request) {
+Answer answer_scx(const GuestView& session, const Request& request) {
   if (const auto valid = request.allow_only({"pretty"}); !valid)
     return problem_answer(valid.error());
   const auto pretty = request.flag("pretty");

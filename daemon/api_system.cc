@@ -9,7 +9,7 @@ namespace {
 
 using Read = Result<FactReport> (GuestKernel::*)(PhysMemory&);
 
-Answer answer_report(GuestSession& session, const Request& request, Read read) {
+Answer answer_report(const GuestView& session, const Request& request, Read read) {
   if (const auto valid = request.allow_only({"pretty"}); !valid)
     return problem_answer(valid.error());
   const auto pretty = request.flag("pretty");
@@ -27,11 +27,11 @@ Answer answer_report(GuestSession& session, const Request& request, Read read) {
 
 }  // namespace
 
-Answer answer_topology(GuestSession& session, const Request& request) {
+Answer answer_topology(const GuestView& session, const Request& request) {
   return answer_report(session, request, &GuestKernel::topology);
 }
 
-Answer answer_stats(GuestSession& session, const Request& request) {
+Answer answer_stats(const GuestView& session, const Request& request) {
   return answer_report(session, request, &GuestKernel::stats);
 }
 

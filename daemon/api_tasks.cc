@@ -37,7 +37,7 @@ struct Filter {
 
 }  // namespace
 
-Answer answer_tasks(GuestSession& session, const Request& request) {
+Answer answer_tasks(const GuestView& session, const Request& request) {
   const bool one = request.path.size() == 2;
   const auto valid =
       one ? request.allow_only({"pretty"}) : request.allow_only({"pretty", "comm", "state", "cpu"});

@@ -64,7 +64,7 @@ struct ReadSample {
   ScxReport scx;
 };
 
-Result<Snapshot<ReadSample>> take_sample(GuestSession& session) {
+Result<Snapshot<ReadSample>> take_sample(const GuestView& session) {
   return session.snapshot(
       "verdict",
       [](GuestKernel& kernel, PhysMemory& memory) -> Result<ReadSample> {
@@ -104,7 +104,7 @@ class Turn {
   bool taken_;
 };
 
-Result<Samples> take_samples(GuestSession& session, const VerdictOptions& options) {
+Result<Samples> take_samples(const GuestView& session, const VerdictOptions& options) {
   Samples samples;
   const auto begin = Clock::now();
   const auto end = begin + std::chrono::seconds(options.seconds);
@@ -128,7 +128,7 @@ Result<Samples> take_samples(GuestSession& session, const VerdictOptions& option
 
 }  // namespace
 
-Answer answer_verdict(GuestSession& session, const Request& request) {
+Answer answer_verdict(const GuestView& session, const Request& request) {
   const auto options = VerdictOptions::parse(request);
   if (!options) return problem_answer(options.error());
   const Turn turn;

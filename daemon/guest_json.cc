@@ -79,7 +79,7 @@ Json snapshot_json(const SnapshotMeta& meta) {
   return {{"taken_at", iso_time(meta.taken_at)},
           {"pause_us", meta.paused.count()},
           {"consistent", meta.consistent},
-          {"memory", "stub"}};
+          {"memory", meta.from_process ? "process" : "stub"}};
 }
 
 Json problems_json(const Problems& problems) {
@@ -119,7 +119,9 @@ Json status_json(const GuestConfig& config, const GuestStatus& status) {
       {"connection_error",
        status.connection_error ? Json(status.connection_error->to_string()) : Json(nullptr)},
       {"run_state", connected ? Json(status.paused ? "paused" : "running") : Json(nullptr)},
-      {"memory", "stub"},
+      {"memory", status.from_process ? "process" : "stub"},
+      {"memory_reason",
+       status.why_not_process ? Json(status.why_not_process->message) : Json(nullptr)},
       {"boots", status.kernel.boots}};
   return {{"version", kVersion},
           {"guest", std::move(guest)},

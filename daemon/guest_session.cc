@@ -28,6 +28,7 @@ constexpr milliseconds kDiscoveryBreather{10};
 constexpr std::size_t kMaxJobs = 64;
 // Where the first glance has shown what was missing, another one may be enough.
 constexpr int kMostGlances = 2;
+constexpr int kMostLiveReads = 3;
 
 }  // namespace
 
@@ -39,6 +40,7 @@ GuestSession::GuestSession(GuestConfig config, std::shared_ptr<const KernelModel
                     "guest {}: {} not ready after {} attempts: {}", name, accessor, status.attempts,
                     status.last_error ? status.last_error->to_string() : "no reason given");
               }),
+      source_(config_.memory),
       share_(config_.max_pause_share, config_.longest_share_wait),
       pace_(config_.max_pause),
       reconnect_delay_(kReconnectMin) {}
@@ -118,9 +120,13 @@ Result<void> GuestSession::serve() {
   while (!stopping_) {
     const auto due = until_next_attempt();
     const std::shared_ptr<Job> job = next_job();
-    if (job && share_allows())
+    const bool needs_process =
+        source_.is_missing() || (job && job->consistency == Consistency::kLive);
+    if (kernel_.ready() && (!job || needs_process) && source_.wants_attempt(needs_process))
+      GS_CHECK(find_process());
+    else if (job && (share_allows() || job->consistency == Consistency::kLive))
       GS_CHECK(take(job));
-    else if (due && *due <= milliseconds(0))
+    else if (std::exchange(recheck_, false) || (due && *due <= milliseconds(0)))
       GS_CHECK(take(nullptr));
     else
       GS_CHECK(wait_for_work());
@@ -144,6 +150,7 @@ Result<void> GuestSession::attach() {
                 "the guest's processor is '{}'; guestscope understands x86-64 and arm64",
                 client_->architecture());
   register_names_ = PagingRegisterNames(machine_, *client_);
+  source_.reset();
   lost_while_held_ = false;
   ever_attached_ = true;
   boot_watch_began_ = ram_map_read_at_ = Clock::now();
@@ -163,7 +170,9 @@ bool GuestSession::ram_is_due() const {
 Result<void> GuestSession::refresh_ram() {
   ram_map_read_at_ = last_attempt_;
   missed_ram_ = false;
-  return client_->refresh_ram();
+  GS_CHECK(client_->refresh_ram());
+  source_.refresh(*client_);
+  return {};
 }
 
 std::vector<PagingRegisters> GuestSession::all_registers(HeldGuest& guest) {
@@ -175,8 +184,9 @@ std::vector<PagingRegisters> GuestSession::all_registers(HeldGuest& guest) {
   return registers;
 }
 
-/// Refreshes what is known of the kernel and, if there is a job, does it.
-void GuestSession::decode(Job* job, HeldGuest& guest, PhysMemory& memory) {
+/// Refreshes what is known of the kernel and, if there is a job, does it. False: see
+/// GuestKernel::refresh().
+bool GuestSession::decode(Job* job, HeldGuest& guest, PhysMemory& memory) {
   const auto paging = [&](const PagingRegisters& registers) {
     return find_processor(machine_)->paging_enabled(registers);
   };
@@ -186,12 +196,15 @@ void GuestSession::decode(Job* job, HeldGuest& guest, PhysMemory& memory) {
     const auto better = std::ranges::find_if(all, paging);
     if (better != all.end()) kernel_.registers().store(*better);
   }
-  kernel_.refresh(memory, [&] { return all_registers(guest); });
+  if (!kernel_.refresh(memory, [&] { return all_registers(guest); })) return false;
   if (job != nullptr) job->work(kernel_, memory);
+  return true;
 }
 
 bool GuestSession::may_glance(const ReplayPlan& plan, bool first) const {
-  return client_->can_glance() && !ram_is_due() && (first ? plan.foresees() : plan.complete());
+  // What is found out once and for all is found out while the guest stands still.
+  return kernel_.ready() && client_->can_glance() && !ram_is_due() &&
+         (first ? plan.foresees() : plan.complete());
 }
 
 /// One write that stops the guest, reads all that the plan has and lets it run; the work is done
@@ -206,9 +219,11 @@ Result<bool> GuestSession::take_by_glance(Job* job, HeldGuest& guest, ReplayPlan
   if (!seen) return std::unexpected(seen.error());
   memory.taken(reads);
   kernel_.registers().store(register_names_.as_registers(seen->front()));
-  decode(job, guest, memory);
-  memory.finish();
-  return !guest.mixed();
+  kernel_.doubt();
+  const bool done = decode(job, guest, memory) && !guest.mixed();
+  kernel_.settle(done);
+  memory.finish(!done);
+  return done;
 }
 
 /// The guest stands still for all of it.
@@ -231,15 +246,89 @@ Result<void> GuestSession::take_held(Job* job, HeldGuest& guest, ReplayMemory& m
   return {};
 }
 
-/// One snapshot of the guest, by a glance if all that it needs is foreseen. An error means that the
-/// connection is lost.
+/// The guest is never stopped. What changes while it is read may not fit together, so what comes
+/// out with problems is read again.
+Result<void> GuestSession::take_live(Job& job, HeldGuest& guest, ReplayPlan& plan) {
+  guest.begin_live();
+  for (int i = 0; i < kMostLiveReads && (i == 0 || !job.is_clean()); ++i) {
+    ReplayMemory memory(guest, plan);
+    std::vector<PhysRead> reads = memory.wanted();
+    guest.read(reads);
+    memory.taken(reads);
+    kernel_.doubt();
+    const bool known = kernel_.refresh(memory);
+    if (known) job.work(kernel_, memory);
+    kernel_.settle(false);
+    memory.finish();
+    if (!known) recheck_ = true;
+    if (!known) return fail(ErrorCode::kNotReady, "the guest seems to have rebooted: ask again");
+  }
+  return {};
+}
+
+/// Sees whether memory can be read from QEMU's process, for which the guest is held once.
+Result<void> GuestSession::find_process() {
+  last_attempt_ = Clock::now();
+  if (source_.look_for_process(client_->fd())) {
+    HeldGuest guest(*client_, source_,
+                    {.budget = config_.max_pause,
+                     .deadline = last_attempt_ + kSnapshotLimit,
+                     .cancelled = stopping_},
+                    pauses_, pace_, [] {});
+    GS_CHECK(guest.begin({}, {}));
+    source_.choose(*client_);
+    GS_CHECK(guest.end());
+    share_.paused(Clock::now(), guest.meta().paused);
+  }
+  if (source_.process() != nullptr)
+    spdlog::info("guest {}: memory is read from {}", config_.name,
+                 source_.process()->process().to_string());
+  else if (config_.memory == MemoryMode::kProcess)
+    spdlog::warn("guest {}: memory cannot be read from QEMU's process: {}", config_.name,
+                 source_.reason()->to_string());
+  publish();
+  return {};
+}
+
+/// Why the job cannot be done with the memory that there is; empty when it can.
+std::optional<Error> GuestSession::refusal(const Job& job) const {
+  const bool live = job.consistency == Consistency::kLive;
+  if (source_.process() != nullptr || (!live && !source_.is_missing())) return std::nullopt;
+  if (!kernel_.ready())
+    return Error{.code = ErrorCode::kNotReady, .message = "the guest's kernel is not ready"};
+  return Error{.code = live ? ErrorCode::kInvalidArgument : ErrorCode::kUnsupported,
+               .message = fmt::format("{} needs the memory of QEMU's process: {}",
+                                      live ? "consistency=live" : "--memory=process",
+                                      source_.reason()->to_string())};
+}
+
+/// An error means that the connection is lost. Whatever happens, the job gets its answer.
 Result<void> GuestSession::take(const std::shared_ptr<Job>& job) {
+  try {
+    return take_snapshot(job);
+  } catch (const std::exception& error) {  // allocation, and what libraries throw
+    if (job != nullptr) job->fail({.code = ErrorCode::kSystem, .message = error.what()});
+    throw;
+  }
+}
+
+/// One snapshot of the guest, by a glance if all that it needs is foreseen.
+Result<void> GuestSession::take_snapshot(const std::shared_ptr<Job>& job) {
   last_attempt_ = Clock::now();
   ReplayPlan& plan = plans_.of(job ? job->kind : std::string(ReplayPlans::kBase));
   std::optional<ReplayMemory> held;
+  if (job != nullptr) {
+    source_.check_mappings();
+    if (auto refused = refusal(*job)) {
+      finish_job(job);
+      job->fail(*std::move(refused));
+      return {};
+    }
+  }
+  const bool live = job != nullptr && job->consistency == Consistency::kLive;
   // Once the guest may have run, who asks must get a newer snapshot: nobody joins this one any
   // more.
-  HeldGuest guest(*client_,
+  HeldGuest guest(*client_, source_,
                   {.budget = config_.max_pause,
                    .deadline = last_attempt_ + kSnapshotLimit,
                    .cancelled = stopping_},
@@ -249,12 +338,14 @@ Result<void> GuestSession::take(const std::shared_ptr<Job>& job) {
                   });
   const bool was_ready = kernel_.ready();
   Result<bool> done = false;
-  for (int i = 0; i < kMostGlances && done && !*done && may_glance(plan, i == 0); ++i)
+  Result<void> seen_live;
+  if (live) seen_live = take_live(*job, guest, plan);
+  for (int i = 0; !live && i < kMostGlances && done && !*done && may_glance(plan, i == 0); ++i)
     done = take_by_glance(job.get(), guest, plan);
   Result<void> state;
   if (!done) {
     state = std::unexpected(done.error());
-  } else if (!*done) {
+  } else if (!*done && !live) {
     held.emplace(guest, plan);
     state = take_held(job.get(), guest, *held);
   }
@@ -271,12 +362,19 @@ Result<void> GuestSession::take(const std::shared_ptr<Job>& job) {
     return state;
   }
   lost_while_held_ = false;
-  if (was_ready && !kernel_.ready()) boot_watch_began_ = Clock::now();
+  if (was_ready && !kernel_.ready()) {  // another boot has other memory
+    boot_watch_began_ = Clock::now();
+    source_.reset();
+  }
   digest();
-  if (!was_ready && kernel_.ready())
+  if (!was_ready && kernel_.ready()) {
     spdlog::info("guest {}: ready, Linux {}", config_.name, kernel_.summary().location->release);
+    source_.kernel_is_ready();
+  }
   publish();
-  if (job != nullptr && guest.expired())
+  if (job != nullptr && !seen_live)
+    job->fail(seen_live.error());
+  else if (job != nullptr && guest.expired())
     job->fail({.code = ErrorCode::kTimeout, .message = "the snapshot took too long"});
   else if (job != nullptr)
     job->finish(guest.meta());
@@ -312,6 +410,10 @@ std::optional<milliseconds> GuestSession::until_next_attempt() const {
 
 Result<void> GuestSession::wait_for_work() {
   auto timeout = until_next_attempt();
+  if (const auto first = source_.first_attempt_at(); first && kernel_.ready()) {
+    const auto wait = std::chrono::ceil<milliseconds>(*first - Clock::now());
+    timeout = std::min(timeout.value_or(wait), wait);
+  }
   if (next_job()) {  // it waits for its share
     const auto wait = std::chrono::ceil<milliseconds>(share_.next() - Clock::now());
     timeout = std::min(timeout.value_or(wait), wait);
@@ -326,6 +428,7 @@ Result<void> GuestSession::wait_for_work() {
 void GuestSession::lose(Error error) {
   if (error.code == ErrorCode::kUnsupported) reconnect_delay_ = kUnsupportedReconnect;
   client_.reset();
+  source_.reset();
   kernel_.forget();
   plans_.clear();
   pace_ = ReadPace(config_.max_pause);
@@ -350,6 +453,8 @@ void GuestSession::publish() {
              .connection_error = std::nullopt,
              .paused = client_->run_state() == gdb::RunState::kPaused,
              .qemu_version = std::string(client_->qemu_version()),
+             .from_process = source_.process() != nullptr,
+             .why_not_process = source_.reason(),
              .kernel = kernel_.summary(),
              .pauses = pauses_};
 }

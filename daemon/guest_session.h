@@ -21,6 +21,7 @@
 #include <thread>
 
 #include "daemon/held_guest.h"
+#include "daemon/memory_mode.h"
 #include "daemon/paging_register_names.h"
 #include "daemon/pause_share.h"
 #include "daemon/replay.h"
@@ -36,6 +37,7 @@ struct GuestConfig {
   gdb::StubAddress gdb;
   std::string gdb_text;  ///< as the user wrote it
   std::string vmlinux;   ///< empty: the guest's own memory has to do
+  MemoryMode memory = MemoryMode::kAuto;
   std::chrono::milliseconds max_pause{100};
   /// Of all time the guest is stopped for this share at most (0 to 1)…
   double max_pause_share = 0.04;
@@ -54,6 +56,8 @@ struct GuestStatus {
   std::optional<Error> connection_error{};
   bool paused = false;  ///< by its owner
   std::string qemu_version;
+  bool from_process = false;  ///< memory is not read through the stub
+  std::optional<Error> why_not_process{};
   KernelSummary kernel;
   PauseTotals pauses;
 };
@@ -77,9 +81,12 @@ class GuestSession {
   /// `work(kernel, memory)` (a Result<T>) within one stop of the guest. `kind` names what it reads,
   /// arguments included: callers with the same kind share one snapshot. Kinds that read much the
   /// same should differ only behind a '?': see ReplayPlans.
+  /// Live: kInvalidArgument where the memory cannot be read so.
   template <typename Work>
-  auto snapshot(const std::string& kind, Work work, std::chrono::milliseconds timeout) -> Result<
-      Snapshot<typename std::invoke_result_t<Work, GuestKernel&, PhysMemory&>::value_type>>;
+  auto snapshot(const std::string& kind, Work work, std::chrono::milliseconds timeout,
+                Consistency consistency = Consistency::kPaused)
+      -> Result<
+          Snapshot<typename std::invoke_result_t<Work, GuestKernel&, PhysMemory&>::value_type>>;
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -87,12 +94,16 @@ class GuestSession {
   /// A snapshot that somebody waits for.
   class Job {
    public:
-    explicit Job(std::string job_kind) : kind(std::move(job_kind)) {}
+    Job(std::string job_kind, Consistency wanted)
+        : kind(std::move(job_kind)), consistency(wanted) {}
     virtual ~Job() = default;
     virtual void work(GuestKernel& kernel, PhysMemory& memory) = 0;
+    /// Nothing was found to be wrong with what work() has read.
+    virtual bool is_clean() const = 0;
     virtual void finish(const SnapshotMeta& meta) = 0;
     virtual void fail(const Error& error) = 0;
     const std::string kind;
+    const Consistency consistency;
   };
   template <typename T, typename Work>
   class TypedJob;
@@ -108,10 +119,14 @@ class GuestSession {
   Result<void> serve();
   Result<void> attach();
   Result<void> take(const std::shared_ptr<Job>& job);
+  Result<void> take_snapshot(const std::shared_ptr<Job>& job);
   bool may_glance(const ReplayPlan& plan, bool first) const;
   Result<bool> take_by_glance(Job* job, HeldGuest& guest, ReplayPlan& plan);
   Result<void> take_held(Job* job, HeldGuest& guest, ReplayMemory& memory);
-  void decode(Job* job, HeldGuest& guest, PhysMemory& memory);
+  Result<void> take_live(Job& job, HeldGuest& guest, ReplayPlan& plan);
+  Result<void> find_process();
+  std::optional<Error> refusal(const Job& job) const;
+  bool decode(Job* job, HeldGuest& guest, PhysMemory& memory);
   bool ram_is_due() const;
   Result<void> refresh_ram();
   std::vector<PagingRegisters> all_registers(HeldGuest& guest);
@@ -135,6 +150,7 @@ class GuestSession {
   Machine machine_ = Machine::kOther;
   PagingRegisterNames register_names_;
   PauseTotals pauses_;
+  MemorySource source_;
   PauseShare share_;
   ReadPace pace_;
   ReplayPlans plans_;
@@ -146,6 +162,7 @@ class GuestSession {
   std::chrono::milliseconds last_stop_took_{};  // digesting included
   bool lost_while_held_ = false;
   bool missed_ram_ = false;
+  bool recheck_ = false;  // another boot may run
   bool ever_attached_ = false;
 
   mutable std::mutex mutex_;
@@ -159,6 +176,12 @@ class GuestSession::ResultJob : public Job {
  public:
   using Job::Job;
   std::shared_future<Result<Snapshot<T>>> future() const { return future_; }
+  bool is_clean() const override {
+    if constexpr (requires { result_->problems.empty(); })
+      return result_ && result_->problems.empty();
+    else
+      return result_.has_value();
+  }
   void finish(const SnapshotMeta& meta) override {
     if (result_)
       promise_.set_value(Snapshot<T>{.value = *std::move(result_), .meta = meta});
@@ -178,8 +201,8 @@ class GuestSession::ResultJob : public Job {
 template <typename T, typename Work>
 class GuestSession::TypedJob final : public ResultJob<T> {
  public:
-  TypedJob(std::string job_kind, Work job_work)
-      : ResultJob<T>(std::move(job_kind)), work_(std::move(job_work)) {}
+  TypedJob(std::string job_kind, Consistency wanted, Work job_work)
+      : ResultJob<T>(std::move(job_kind), wanted), work_(std::move(job_work)) {}
   void work(GuestKernel& kernel, PhysMemory& memory) override {
     try {
       this->result_ = work_(kernel, memory);
@@ -193,12 +216,16 @@ class GuestSession::TypedJob final : public ResultJob<T> {
 };
 
 template <typename Work>
-auto GuestSession::snapshot(const std::string& kind, Work work, std::chrono::milliseconds timeout)
+auto GuestSession::snapshot(const std::string& kind, Work work, std::chrono::milliseconds timeout,
+                            Consistency consistency)
     -> Result<
         Snapshot<typename std::invoke_result_t<Work, GuestKernel&, PhysMemory&>::value_type>> {
   using T = typename std::invoke_result_t<Work, GuestKernel&, PhysMemory&>::value_type;
-  GS_ASSIGN(const std::shared_ptr<Job> job,
-            join(kind, [&] { return std::make_shared<TypedJob<T, Work>>(kind, std::move(work)); }));
+  // They share a plan, but no snapshot.
+  const std::string whole_kind = consistency == Consistency::kLive ? kind + "?live" : kind;
+  GS_ASSIGN(const std::shared_ptr<Job> job, join(whole_kind, [&] {
+              return std::make_shared<TypedJob<T, Work>>(whole_kind, consistency, std::move(work));
+            }));
   const auto future = static_cast<const ResultJob<T>&>(*job).future();
   if (future.wait_for(timeout) != std::future_status::ready)
     return guestscope::fail(ErrorCode::kTimeout, "no snapshot of {} within {} ms", kind,

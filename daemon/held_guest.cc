@@ -11,15 +11,19 @@ namespace {
 // How long the guest runs, at most, before it is held again for the rest of the same snapshot.
 constexpr std::chrono::milliseconds kMaxBreather{100};
 
+// After a glance. With more than that missing, the guest is better held.
+constexpr int kMostLateReads = 16;
+
 void fail_all(std::span<PhysRead> reads, const Error& error) {
   for (PhysRead& read : reads) read.error = error;
 }
 
 }  // namespace
 
-HeldGuest::HeldGuest(gdb::Client& client, Limits limits, PauseTotals& totals, ReadPace& pace,
-                     std::function<void()> before_running)
+HeldGuest::HeldGuest(gdb::Client& client, MemorySource& source, Limits limits, PauseTotals& totals,
+                     ReadPace& pace, std::function<void()> before_running)
     : client_(client),
+      source_(source),
       limits_(limits),
       totals_(totals),
       before_running_(std::move(before_running)),
@@ -33,7 +37,15 @@ Result<gdb::RegisterValues> HeldGuest::begin(Clock::time_point since, const gdb:
     stopped_at_ = Clock::now();
   meta_.taken_at = std::chrono::system_clock::now();
   mixed_ = false;
-  return client_.stop(look);
+  if (source_.process() == nullptr) {
+    const auto before = Clock::now();
+    auto seen = client_.stop(look);
+    pace_.took(look.reads, Clock::now() - before);
+    return seen;
+  }
+  auto seen = client_.stop({.threads = look.threads, .names = look.names, .reads = {}});
+  if (seen) read(look.reads);
+  return seen;
 }
 
 Result<gdb::RegisterValues> HeldGuest::glance(const gdb::Look& look) {
@@ -42,17 +54,33 @@ Result<gdb::RegisterValues> HeldGuest::glance(const gdb::Look& look) {
   stopped_at_ = Clock::now();
   meta_.taken_at = std::chrono::system_clock::now();
   mixed_ = false;
-  auto seen = client_.glance(look);
-  if (client_.counters().stops > stops) count_pause();
+  late_reads_ = 0;
+  if (source_.process() == nullptr) {
+    auto seen = client_.glance(look);
+    if (client_.counters().stops > stops) count_pause();
+    pace_.took(look.reads, Clock::now() - stopped_at_);
+    return seen;
+  }
+  auto seen = client_.stop({.threads = look.threads, .names = look.names, .reads = {}});
+  if (seen) read_now(look.reads);
+  GS_CHECK(resume());
   return seen;
 }
 
 Result<gdb::RegisterValues> HeldGuest::registers(std::span<const gdb::ThreadId> threads,
                                                  std::span<const std::string_view> names) {
   if (client_.stopped()) return client_.registers(threads, names);
+  if (live_) return fail(ErrorCode::kNotReady, "the guest is not stopped for its registers");
   auto seen = glance({.threads = threads, .names = names, .reads = {}});
   mixed_ = true;
   return seen;
+}
+
+void HeldGuest::begin_live() {
+  before_running_();
+  live_ = true;
+  meta_.taken_at = std::chrono::system_clock::now();
+  meta_.consistent = false;
 }
 
 void HeldGuest::count_pause() {
@@ -96,6 +124,60 @@ Result<void> HeldGuest::let_run() {
   return client_.stop();
 }
 
+/// False when there is none, or no longer.
+bool HeldGuest::read_from_process(std::span<PhysRead> reads) {
+  ProcessMemory* const process = source_.process();
+  if (process == nullptr) return false;
+  process->read(reads);
+  std::vector<PhysRead> rest;  // what it lacks: ROM, pages that are not there
+  std::vector<PhysRead*> owners;
+  for (PhysRead& read : reads) {
+    if (!read.error) continue;
+    if (read.error->code != ErrorCode::kNotRam && read.error->code != ErrorCode::kNotMapped) {
+      source_.give_up(*read.error);
+      return false;
+    }
+    rest.push_back({.address = read.address, .into = read.into});
+    owners.push_back(&read);
+  }
+  if (rest.empty() || live_) return true;
+  read_from_stub(rest);
+  for (std::size_t i = 0; i < rest.size(); ++i) owners[i]->error = std::move(rest[i].error);
+  return true;
+}
+
+void HeldGuest::read_from_stub(std::span<PhysRead> reads) {
+  if (client_.stopped()) return client_.read_physical(reads);
+  if (std::ranges::none_of(reads, [&](const PhysRead& read) {
+        return client_.ram().contains(read.address, read.into.size());
+      }))
+    return fail_all(reads, {.code = ErrorCode::kNotRam, .message = "not RAM"});
+  before_running_();
+  const std::uint64_t stops = client_.counters().stops;
+  stopped_at_ = Clock::now();
+  const auto seen = client_.glance({.threads = {}, .names = {}, .reads = reads});
+  if (client_.counters().stops > stops) count_pause();
+  if (!seen) fail_all(reads, seen.error());
+}
+
+void HeldGuest::read_now(std::span<PhysRead> reads) {
+  if (!client_.stopped() && !live_) {
+    mixed_ = true;
+    // Nobody will see what comes of it.
+    if (++late_reads_ > kMostLateReads)
+      return fail_all(reads, {.code = ErrorCode::kNotReady, .message = "to be read again"});
+  }
+  if (read_from_process(reads)) {
+    meta_.from_process = true;
+    return;
+  }
+  if (live_)
+    return fail_all(reads, {.code = ErrorCode::kNotReady,
+                            .message = "QEMU's process can no longer be read: " +
+                                       source_.reason().value_or(Error{}).message});
+  read_from_stub(reads);
+}
+
 void HeldGuest::read(std::span<PhysRead> reads) {
   while (!reads.empty()) {
     if (out_of_time())
@@ -105,13 +187,7 @@ void HeldGuest::read(std::span<PhysRead> reads) {
       if (const auto held = let_run(); !held) return fail_all(reads, held.error());
     const auto step = reads.first(pace_.next(reads));
     const auto before = Clock::now();
-    if (client_.stopped()) {
-      client_.read_physical(step);
-    } else {
-      const auto seen = glance({.threads = {}, .names = {}, .reads = step});
-      mixed_ = true;
-      if (!seen) return fail_all(reads, seen.error());
-    }
+    read_now(step);
     pace_.took(step, Clock::now() - before);
     for (const PhysRead& read : step)
       missed_ram_ = missed_ram_ || (read.error && read.error->code == ErrorCode::kNotRam);

@@ -6,9 +6,12 @@
 // - glance() stops it just for what is asked for. Whatever is read afterwards costs a glance of its
 //   own and is of a later instant: mixed() tells, and the snapshot has to be taken again.
 //
-// A guest that its owner has paused costs no pause and has no budget. After the time limit, or when
-// the daemon stops, every further read fails with kTimeout at once, so that no guest can make a
-// snapshot last for ever.
+// - begin_live() does not stop it at all: memory is read from QEMU's process while it changes.
+//
+// Where the process can be read (MemorySource), memory comes from there in the other cases too, and
+// what it lacks through the stub. A guest that its owner has paused costs no pause and has no
+// budget. After the time limit, or when the daemon stops, every further read fails with kTimeout at
+// once, so that no guest can make a snapshot last for ever.
 //
 // Threads: the session's. Errors of the connection stay in the client: end() returns them.
 #pragma once
@@ -17,6 +20,7 @@
 #include <chrono>
 #include <functional>
 
+#include "daemon/memory_source.h"
 #include "daemon/pause_totals.h"
 #include "daemon/read_pace.h"
 #include "daemon/snapshot.h"
@@ -35,14 +39,15 @@ class HeldGuest final : public PhysMemory {
   };
 
   /// `pace`: of this stub, so far. `before_running` is called whenever the guest is about to run.
-  HeldGuest(gdb::Client& client, Limits limits, PauseTotals& totals, ReadPace& pace,
-            std::function<void()> before_running);
+  HeldGuest(gdb::Client& client, MemorySource& source, Limits limits, PauseTotals& totals,
+            ReadPace& pace, std::function<void()> before_running);
 
   /// `since`: when attaching stopped the guest, if it did and it has not run since; else the epoch.
   /// What is asked for at once must fit the budget: see fits().
   Result<gdb::RegisterValues> begin(Clock::time_point since, const gdb::Look& look);
   /// kNotReady: its owner has paused it meanwhile, it is to be taken the other way.
   Result<gdb::RegisterValues> glance(const gdb::Look& look);
+  void begin_live();
   Result<void> end();
   /// Of any vCPUs, at any time.
   Result<gdb::RegisterValues> registers(std::span<const gdb::ThreadId> threads,
@@ -64,10 +69,14 @@ class HeldGuest final : public PhysMemory {
   Result<void> resume();
   void count_pause();
   Result<void> let_run();
+  void read_now(std::span<PhysRead> reads);
+  bool read_from_process(std::span<PhysRead> reads);
+  void read_from_stub(std::span<PhysRead> reads);
   bool over_budget() const;
   bool out_of_time();
 
   gdb::Client& client_;
+  MemorySource& source_;
   Limits limits_;
   PauseTotals& totals_;
   std::function<void()> before_running_;
@@ -75,7 +84,9 @@ class HeldGuest final : public PhysMemory {
   SnapshotMeta meta_;
   gdb::Counters before_;
   Clock::time_point stopped_at_{};
+  bool live_ = false;
   bool mixed_ = false;
+  int late_reads_ = 0;  // since the last glance()
   bool expired_ = false;
   bool missed_ram_ = false;
 };

@@ -37,18 +37,20 @@ struct CommandLine {
   std::string log_level = "info";
 };
 
+Result<MemoryMode> parse_memory(const std::string& text) {
+  if (text == "auto") return MemoryMode::kAuto;
+  if (text == "stub") return MemoryMode::kStub;
+  if (text == "process") return MemoryMode::kProcess;
+  return fail(ErrorCode::kInvalidArgument, "--memory is auto, stub or process, not '{}'", text);
+}
+
 Result<GuestConfig> check_guest(const GuestText& text) {
   GuestConfig config;
   config.name = text.name;
   config.gdb_text = text.gdb;
   config.vmlinux = text.vmlinux;
   GS_ASSIGN(config.gdb, gdb::StubAddress::parse(text.gdb));
-  if (text.memory == "process")
-    return fail(ErrorCode::kInvalidArgument,
-                "--memory process is not available in this version: use auto or stub");
-  if (text.memory != "auto" && text.memory != "stub")
-    return fail(ErrorCode::kInvalidArgument, "--memory is auto, stub or process, not '{}'",
-                text.memory);
+  GS_ASSIGN(config.memory, parse_memory(text.memory));
   if (text.max_pause_ms == 0 || text.max_pause_ms > kMaxPauseLimitMs)
     return fail(ErrorCode::kInvalidArgument, "--max-pause is 1 to {} ms, not {}", kMaxPauseLimitMs,
                 text.max_pause_ms);

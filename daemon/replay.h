@@ -76,8 +76,12 @@ class ReplayMemory final : public PhysMemory {
   void read(std::span<PhysRead> reads) override;
   /// The guest runs: what was read before is not what is there.
   void forget() { lines_.clear(); }
-  /// The snapshot is complete: tells the plan what it has asked for.
-  void finish() { plan_.used(std::move(use_)); }
+  /// The snapshot is complete: tells the plan what it has asked for. `missed`: it was in vain for
+  /// another reason than what read() knows of.
+  void finish(bool missed = false) {
+    use_.missed = use_.missed || missed;
+    plan_.used(std::move(use_));
+  }
 
  private:
   bool answer(PhysRead& request) const;

@@ -136,7 +136,6 @@ Result<RegisterValues> Client::Impl::stop(const Look& look) {
   // The interrupt leads, the questions follow in the same write: whether a stop reply comes before
   // the first answer tells whose stop it was.
   stopped = true;
-  held = link.stopped_by_interrupt();
   if (!held) run_state = RunState::kPaused;
   return seen;
 }

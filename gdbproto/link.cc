@@ -18,6 +18,9 @@ bool is_stop_reply(std::string_view payload) {
          is_hex(payload[2]);
 }
 
+// What a 0x03 makes: SIGINT. An I/O error, a watchdog or a shutdown stop the guest with others.
+bool is_of_interrupt(std::string_view stop_reply) { return stop_reply.substr(1, 2) == "02"; }
+
 // "W00", "X09": QEMU says goodbye.
 bool is_exit(std::string_view payload) {
   return payload.size() >= 3 && (payload[0] == 'W' || payload[0] == 'X') && is_hex(payload[1]) &&
@@ -138,7 +141,7 @@ Result<void> Link::on_event(const PacketDecoder::Event& event, Exchange* exchang
 Result<void> Link::on_packet(std::string_view payload, Exchange* exchange) {
   ++counters_.packets_received;
   ack_due_ = !no_ack_;
-  if (is_stop_reply(payload)) return on_stop_reply(exchange != nullptr);
+  if (is_stop_reply(payload)) return on_stop_reply(payload, exchange != nullptr);
   if (is_exit(payload)) return fail(ErrorCode::kUnreachable, "the virtual machine has ended");
   if (exchange == nullptr || progress_.open == 0)
     return fail(ErrorCode::kProtocol, "the stub answered what was not asked: '{}'",
@@ -152,9 +155,9 @@ Result<void> Link::on_packet(std::string_view payload, Exchange* exchange) {
   return {};
 }
 
-Result<void> Link::on_stop_reply(bool in_exchange) {
+Result<void> Link::on_stop_reply(std::string_view payload, bool in_exchange) {
   if (in_exchange && progress_.answered == 0 && progress_.open > 0) {
-    stop_before_answers_ = true;
+    stop_before_answers_ = is_of_interrupt(payload);
     return {};
   }
   if (!in_exchange || progress_.open == 0) {

@@ -83,7 +83,8 @@ class Link {
   /// many "OK" came or it is `until`.
   void last_words(std::string_view packets, int oks, Deadline until);
 
-  /// A stop reply came in the last run() before its first answer: the guest had been running.
+  /// An interrupt's stop reply came in the last run() before its first answer: the guest had been
+  /// running until then.
   bool stopped_by_interrupt() const { return stop_before_answers_; }
   /// True once after a stop reply that nobody asked for: the owner paused the guest.
   bool take_unasked_stop() { return std::exchange(unasked_stop_, false); }
@@ -112,7 +113,7 @@ class Link {
   Result<bool> receive(Exchange* exchange);
   Result<void> on_event(const PacketDecoder::Event& event, Exchange* exchange);
   Result<void> on_packet(std::string_view payload, Exchange* exchange);
-  Result<void> on_stop_reply(bool in_exchange);
+  Result<void> on_stop_reply(std::string_view payload, bool in_exchange);
   Result<void> acknowledge();
   bool has_pending() const { return written_ < out_.size(); }
 

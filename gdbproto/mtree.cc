@@ -24,9 +24,8 @@ std::string_view take_line(std::string_view& text) {
   return trim(line);
 }
 
-bool is_readable(std::string_view type) {
-  return type == "ram" || type == "rom" || type == "nv-ram" || type == "nv-rom";
-}
+bool is_ram(std::string_view type) { return type == "ram" || type == "nv-ram"; }
+bool is_rom(std::string_view type) { return type == "rom" || type == "nv-rom"; }
 
 // "(prio 0, ram): pc.ram @…" -> "ram". Names may hold anything, also parentheses, but come later.
 std::string_view type_in(std::string_view rest) {
@@ -39,24 +38,25 @@ std::string_view type_in(std::string_view rest) {
 }
 
 // "0000000000100000-000000001fffffff (prio 0, ram): pc.ram @…"; empty for every other line.
-std::optional<RamBlock> ram_in(std::string_view line) {
+std::optional<RamRange> ram_in(std::string_view line) {
   const std::size_t dash = line.find('-');
   const std::size_t space = line.find(' ');
   if (dash == std::string_view::npos || space == std::string_view::npos || dash > space)
     return std::nullopt;
   const auto first = parse_hex(line.substr(0, dash));
   const auto last = parse_hex(line.substr(dash + 1, space - dash - 1));
-  if (!first || !last || *last < *first || !is_readable(type_in(line.substr(space))))
-    return std::nullopt;
+  const std::string_view type = type_in(line.substr(space));
+  if (!first || !last || *last < *first || (!is_ram(type) && !is_rom(type))) return std::nullopt;
   // The whole 64-bit space would overflow the size by one; RamMap cuts at the same place.
   const std::uint64_t span = *last - *first;
-  return RamBlock{GuestPhys(*first), span + (span != ~std::uint64_t{0} ? 1 : 0)};
+  return RamRange{.block = {GuestPhys(*first), span + (span != ~std::uint64_t{0} ? 1 : 0)},
+                  .writable = is_ram(type)};
 }
 
 }  // namespace
 
-Result<RamMap> parse_mtree(std::string_view text) {
-  std::vector<RamBlock> blocks;
+Result<std::vector<RamRange>> parse_mtree_ranges(std::string_view text) {
+  std::vector<RamRange> ranges;
   bool wanted = false;
   bool found = false;
   while (!text.empty()) {
@@ -64,20 +64,27 @@ Result<RamMap> parse_mtree(std::string_view text) {
     if (line.starts_with("FlatView")) wanted = false;
     if (line.starts_with("AS \"memory\"")) wanted = found = true;
     if (!wanted) continue;
-    const auto block = ram_in(line);
-    if (!block) continue;
-    if (blocks.size() == kMaxRamBlocks)
+    const auto range = ram_in(line);
+    if (!range) continue;
+    if (ranges.size() == kMaxRamBlocks)
       return fail(ErrorCode::kProtocol, "the stub names more than {} RAM ranges", kMaxRamBlocks);
-    blocks.push_back(*block);
+    ranges.push_back(*range);
   }
   if (!found)
     return fail(ErrorCode::kUnsupported,
                 "'info mtree -f' has no address space \"memory\": no RAM map");
-  RamMap map(std::move(blocks));
-  if (map.empty())
+  if (ranges.empty())
     return fail(ErrorCode::kUnsupported,
                 "'info mtree -f' names no RAM in address space \"memory\"");
-  return map;
+  return ranges;
+}
+
+Result<RamMap> parse_mtree(std::string_view text) {
+  GS_ASSIGN(const std::vector<RamRange> ranges, parse_mtree_ranges(text));
+  std::vector<RamBlock> blocks;
+  blocks.reserve(ranges.size());
+  for (const RamRange& range : ranges) blocks.push_back(range.block);
+  return RamMap(std::move(blocks));
 }
 
 }  // namespace guestscope::gdb

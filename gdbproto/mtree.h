@@ -11,11 +11,21 @@
 #pragma once
 
 #include <string_view>
+#include <vector>
 
 #include "arch/ram_map.h"
 #include "arch/result.h"
 
 namespace guestscope::gdb {
+
+/// A range of the flat view: one piece of one memory region, so one piece of host memory too.
+struct RamRange {
+  RamBlock block;
+  bool writable = false;  ///< RAM, not ROM
+};
+
+/// The ranges in the view's order, not joined as in the map. kUnsupported as for parse_mtree().
+Result<std::vector<RamRange>> parse_mtree_ranges(std::string_view text);
 
 /// kUnsupported when there is no such view, or no RAM in it.
 Result<RamMap> parse_mtree(std::string_view text);

@@ -74,7 +74,7 @@ Result<std::shared_ptr<const Btf>> BtfCache::load_base(KernelMemory& memory,
 
 Result<std::shared_ptr<const Btf>> BtfCache::load(KernelMemory& memory, const Object& object,
                                                   std::shared_ptr<const Btf> base) {
-  if (const auto found = cached_.find(object.key); found != cached_.end()) return found->second;
+  if (auto known = find(object.key)) return known;
   const ByteSpan ours = kernel_->btf().bytes();
   if (object.is_kernel && !base && ours.size() == object.key.size && ours.size() > kHeaderBytes) {
     GS_ASSIGN(const Bytes header, memory.read_bytes(object.data, kHeaderBytes));
@@ -90,16 +90,38 @@ Result<std::shared_ptr<const Btf>> BtfCache::load(KernelMemory& memory, const Ob
   const auto held =
       std::make_shared<const Held>(Held{.base = std::move(base), .btf = std::move(parsed)});
   std::shared_ptr<const Btf> shared(held, &held->btf);
-  if (bytes_ + shared->memory_bytes() > kMaxCachedBtfBytes) clear();
-  bytes_ += shared->memory_bytes();
-  cached_.emplace(object.key, shared);
+  if (!doubtful_) {
+    keep(object.key, shared);
+  } else if (doubted_bytes_ + shared->memory_bytes() <= kMaxCachedBtfBytes) {
+    doubted_bytes_ += shared->memory_bytes();
+    doubted_.emplace(object.key, shared);
+  }
   return shared;
+}
+
+std::shared_ptr<const Btf> BtfCache::find(const Key& key) const {
+  if (const auto known = cached_.find(key); known != cached_.end()) return known->second;
+  const auto doubted = doubted_.find(key);
+  return doubted != doubted_.end() ? doubted->second : nullptr;
+}
+
+void BtfCache::keep(const Key& key, std::shared_ptr<const Btf> btf) {
+  if (bytes_ + btf->memory_bytes() > kMaxCachedBtfBytes) clear();
+  bytes_ += btf->memory_bytes();
+  cached_.emplace(key, std::move(btf));
+}
+
+void BtfCache::settle(bool was_right) {
+  doubtful_ = false;
+  doubted_bytes_ = 0;
+  for (auto& [key, btf] : std::exchange(doubted_, {}))
+    if (was_right) keep(key, std::move(btf));
 }
 
 Result<std::shared_ptr<const Btf>> BtfCache::get(KernelMemory& memory, const BtfObjectModel& model,
                                                  GuestVirt object) {
   GS_ASSIGN(const Object found, look(memory, model, object));
-  if (const auto known = cached_.find(found.key); known != cached_.end()) return known->second;
+  if (auto known = find(found.key)) return known;
   std::shared_ptr<const Btf> base;
   if (!found.base.is_null()) {
     GS_ASSIGN(base, load_base(memory, model, found));

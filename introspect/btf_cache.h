@@ -33,6 +33,10 @@ class BtfCache {
     cached_.clear();
     bytes_ = 0;
   }
+  /// What is read from now on may be of several instants, and so be put together wrongly: it is
+  /// known until settle(), which keeps or drops it.
+  void doubt() { doubtful_ = true; }
+  void settle(bool was_right);
 
  private:
   struct Key {
@@ -49,8 +53,14 @@ class BtfCache {
                                           std::shared_ptr<const Btf> base);
 
   std::shared_ptr<const KernelFile> kernel_;
+  std::shared_ptr<const Btf> find(const Key& key) const;
+  void keep(const Key& key, std::shared_ptr<const Btf> btf);
+
   std::map<Key, std::shared_ptr<const Btf>> cached_;
   std::size_t bytes_ = 0;
+  std::map<Key, std::shared_ptr<const Btf>> doubted_;
+  std::size_t doubted_bytes_ = 0;
+  bool doubtful_ = false;
 };
 
 }  // namespace guestscope

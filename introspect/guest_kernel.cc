@@ -138,10 +138,12 @@ bool GuestKernel::runs_here(const PagingRegisters& registers) const {
   const PerCpuOffsets* per_cpu = per_cpu_.get();
   const Processor* processor = find_processor(registers.machine);
   if (per_cpu == nullptr || processor == nullptr) return false;
-  return std::ranges::any_of(processor->per_cpu_bases(registers), [&](std::uint64_t base) {
-    return base != 0 &&
-           std::ranges::find(per_cpu->offsets, std::optional(base)) != per_cpu->offsets.end();
-  });
+  const GuestVirt page_offset = per_cpu->location.page_offset;
+  return std::ranges::any_of(
+      processor->per_cpu_bases(registers, page_offset), [&](std::uint64_t base) {
+        return base != 0 &&
+               std::ranges::find(per_cpu->offsets, std::optional(base)) != per_cpu->offsets.end();
+      });
 }
 
 bool GuestKernel::same_boot(PhysMemory& memory, const OtherRegisters& others) {
@@ -160,8 +162,19 @@ bool GuestKernel::same_boot(PhysMemory& memory, const OtherRegisters& others) {
   return !mismatched() || (!found && found.error().code == ErrorCode::kMismatch);
 }
 
-void GuestKernel::refresh(PhysMemory& memory, const OtherRegisters& others) {
+bool GuestKernel::refresh(PhysMemory& memory, const OtherRegisters& others) {
   ReadCache cache(memory);
+  if (doubtful_) {
+    if (location() == nullptr || !same_boot(cache, others)) return false;
+    read_live(cache);
+    return true;
+  }
+  settle_boot(cache, memory, others);
+  return true;
+}
+
+/// Which boot it is, and what can be known of it by now.
+void GuestKernel::settle_boot(PhysMemory& cache, PhysMemory& memory, const OtherRegisters& others) {
   if ((location() != nullptr || mismatched()) && !same_boot(cache, others)) {
     // What was found in a guest that did not fit the file may be the wrong half of this one.
     if (mismatched() && model_ != given_) start_over();

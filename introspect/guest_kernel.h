@@ -5,7 +5,9 @@
 // memory (KernelDiscovery), a slice for each refresh().
 // It holds the three lazily filled accessors and notices reboots, which empty all three at once.
 // Every call reads through the memory it is given, which must stand still meanwhile (one stop of
-// the guest); registers are refreshed by the caller beforehand, through registers().
+// the guest); registers are refreshed by the caller beforehand, through registers(). Once it is
+// ready() it may also be given memory that may not: between doubt() and settle() nothing is learned
+// for good.
 //
 // Threads: one, the guest's session thread. The values that it returns may travel.
 #pragma once
@@ -62,7 +64,17 @@ class GuestKernel {
   /// to the known kernel (in firmware's management mode, or while a guest of the guest runs, a vCPU
   /// has other page tables).
   using OtherRegisters = std::function<std::vector<PagingRegisters>()>;
-  void refresh(PhysMemory& memory, const OtherRegisters& others = {});
+  /// False, in doubt only: it looks like another boot. Nothing has been changed then.
+  bool refresh(PhysMemory& memory, const OtherRegisters& others = {});
+  /// What is read from now on, until settle(), may not be of one instant.
+  void doubt() {
+    doubtful_ = true;
+    types_.doubt();
+  }
+  void settle(bool was_right) {
+    doubtful_ = false;
+    types_.settle(was_right);
+  }
   /// The half of refresh() that needs no guest: searching and parsing what it has read. To be
   /// called after each refresh(), once the guest runs again. True when all has been found that
   /// there is: the next refresh() may come at once.
@@ -111,6 +123,7 @@ class GuestKernel {
   using ReadMap = std::function<Result<MapContents>(MapReadContext&)>;
   Result<MapContents> with_map_context(PhysMemory& memory, std::size_t& budget,
                                        const ReadMap& read);
+  void settle_boot(PhysMemory& cache, PhysMemory& memory, const OtherRegisters& others);
   bool runs_here(const PagingRegisters& registers) const;
   bool same_boot(PhysMemory& memory, const OtherRegisters& others);
   void reset_accessors();
@@ -139,8 +152,9 @@ class GuestKernel {
   BtfCache types_;
   std::optional<Layouts> layouts_;               // of model_
   std::map<std::uint64_t, MapInfo> known_maps_;  // as last listed
-  bool hash_proven_ = false;                     // see MapReadContext
-  std::optional<KernelLocation> located_;        // when every accessor has failed for good
+  bool doubtful_ = false;
+  bool hash_proven_ = false;               // see MapReadContext
+  std::optional<KernelLocation> located_;  // when every accessor has failed for good
   std::optional<KernelLocation> last_boot_;
   std::uint64_t boots_ = 0;
   std::optional<std::uint64_t> kaslr_slide_;

@@ -55,7 +55,7 @@ TEST_CASE("what is not known of a guest yet is null, and its members are all the
   CHECK(json["version"] == kVersion);
   CHECK(dump_json(json["guest"]) ==
         R"({"name":"g","gdb":"h:1","connection":"connecting","connection_error":null,)"
-        R"("run_state":null,"memory":"stub","boots":0})");
+        R"("run_state":null,"memory":"stub","memory_reason":null,"boots":0})");
   CHECK(keys(json["kernel"]) ==
         std::vector<std::string>{"release", "arch", "build_id", "symbols_from", "types_from",
                                  "text_base", "kaslr_slide", "phys_base", "page_table_root",

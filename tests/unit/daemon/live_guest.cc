@@ -36,6 +36,7 @@ GuestConfig LiveGuest::prepared(const std::function<void(Model&, GuestConfig&)>&
   config.max_pause = 60s;
   config.gdb = stub.address();
   config.max_pause_share = 1;
+  config.memory = MemoryMode::kStub;  // the test itself would be the process behind it
   config.gdb_text = config.gdb.to_string();
   stub.with([&](Model& model) {
     model.documents = {{"target.xml", std::string(kTarget)}};

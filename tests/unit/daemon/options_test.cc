@@ -77,6 +77,7 @@ TEST_CASE("a kernel file is all that has to be given") {
   CHECK(guest.gdb_text == "localhost:1234");
   CHECK(guest.gdb.to_string() == "localhost:1234");
   CHECK(guest.vmlinux == "v");
+  CHECK(guest.memory == MemoryMode::kAuto);
   CHECK(guest.max_pause == std::chrono::milliseconds(100));
   CHECK(guest.max_pause_share == 0.04);
   CHECK(guest.longest_share_wait == std::chrono::milliseconds(250));
@@ -95,6 +96,8 @@ TEST_CASE("every option says what it sets") {
             "--wait=3", "--log-level=off"});
   CHECK(options.guests[0].gdb.kind == gdb::StubAddress::Kind::kUnix);
   CHECK(options.guests[0].gdb.path == "/run/stub");
+  CHECK(options.guests[0].memory == MemoryMode::kStub);
+  CHECK(good({"--memory", "process"}).guests[0].memory == MemoryMode::kProcess);
   CHECK(options.guests[0].max_pause == std::chrono::milliseconds(7));
   CHECK(options.guests[0].max_pause_share == 0.025);
   CHECK(options.guests[0].longest_share_wait > std::chrono::minutes(1));
@@ -126,7 +129,6 @@ TEST_CASE("bad usage is one line that says what is wrong, and exit status 2") {
   check_bad({"--vmlinux"}, "--vmlinux");
   check_bad({"--vmlinux", "v", "--gdb", "nowhere"}, "nowhere");
   check_bad({"--vmlinux", "v", "--gdb", "host:99999"}, "99999");
-  check_bad({"--vmlinux", "v", "--memory", "process"}, "not available in this version");
   check_bad({"--vmlinux", "v", "--memory", "disk"},
             "--memory is auto, stub or process, not 'disk'");
   check_bad({"--vmlinux", "v", "--max-pause", "0"}, "--max-pause is 1 to 60000 ms, not 0");
@@ -165,12 +167,15 @@ TEST_CASE("--once takes a path that could be asked for") {
 TEST_CASE("a configuration file names several guests, whose defaults are the command line's") {
   const ConfigFile file(R"({"listen": "127.0.0.1:9",
     "guests": [{"name": "a", "gdb": "h:1", "max_pause": 5, "resume": true, "paused": true},
-               {"name": "b", "vmlinux": "other", "memory": "auto"}]})");
-  const AppOptions options = good({"--vmlinux", "v", "--gdb", "x:2", "--config", file.path()});
+               {"name": "b", "vmlinux": "other", "memory": "process"}]})");
+  const AppOptions options =
+      good({"--vmlinux", "v", "--gdb", "x:2", "--memory", "stub", "--config", file.path()});
   REQUIRE(options.guests.size() == 2);
   CHECK(options.guests[0].name == "a");
   CHECK(options.guests[0].gdb.to_string() == "h:1");
   CHECK(options.guests[0].vmlinux == "v");
+  CHECK(options.guests[0].memory == MemoryMode::kStub);
+  CHECK(options.guests[1].memory == MemoryMode::kProcess);
   CHECK(options.guests[0].max_pause == std::chrono::milliseconds(5));
   CHECK(options.guests[0].resume);
   CHECK(options.guests[0].paused);
@@ -196,6 +201,7 @@ TEST_CASE("a bad configuration file is one line that names it, and exit status 2
   check_bad_config(R"({"guests": [{"vmlinux": "v", "x": 1}]})", "unknown member 'x'");
   check_bad_config(R"({"guests": [{"vmlinux": 1}]})", "type must be string");
   check_bad_config(R"({"guests": [{"vmlinux": "v", "resume": 1}]})", "type must be boolean");
+  check_bad_config(R"({"guests": [{"memory": "disk"}]})", "not 'disk'");
   check_bad_config(R"({"guests": [{"vmlinux": "v", "max_pause": "5"}]})", "type must be number");
   check_bad_config(R"({"guests": [{"vmlinux": "v", "max_pause": -1}]})", "--max-pause is 1 to");
   check_bad_config(R"({"guests": [{"vmlinux": "v", "gdb": "h"}]})", "'h'");

@@ -54,6 +54,20 @@ TEST_CASE("the flat view of system memory gives RAM and ROM, and no device") {
   CHECK(map->blocks()[3] == block(0x100000000, 0x40000000));
 }
 
+TEST_CASE("the ranges of the flat view are told apart although they touch, and RAM from ROM") {
+  const auto ranges = gdb::parse_mtree_ranges(
+      "FlatView #0\n AS \"memory\", root: system\n"
+      "  0000-0fff (prio 0, ram): a\n  1000-1fff (prio 0, rom): a @1000\n"
+      "  2000-2fff (prio 0, nv-ram): b\n  3000-3fff (prio 0, ramd): c\n"
+      "  4000-4fff (prio 0, nv-rom): d\n");
+  REQUIRE(ranges);
+  REQUIRE(ranges->size() == 4);
+  for (std::size_t i = 0; i < 4; ++i) {
+    CHECK(ranges->at(i).block == block(i == 3 ? 0x4000 : i * 0x1000, 0x1000));
+    CHECK(ranges->at(i).writable == (i % 2 == 0));
+  }
+}
+
 TEST_CASE("other views, other types and other spellings do not confuse the RAM map") {
   const auto map = gdb::parse_mtree(
       "FlatView #0\r\n AS \"memory-odd\", root: x\r\n  0000-0fff (prio 0, ram): a\r\n"
