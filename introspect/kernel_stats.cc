@@ -68,27 +68,25 @@ class StatsReader {
         cpus_(context.per_cpu.possible_cpus()),
         queues_(layout_or_none(context, kRq)),
         kstats_(layout_or_none(context, kKstat)),
-        pressure_(layout_or_none(context, kPressureNeed)),
-        times_(context, cpus_) {}
+        pressure_(layout_or_none(context, kPressureNeed)) {}
 
   Result<FactReport> read() {
     GS_CHECK(context_.layouts.get(kRq));
     announce();
-    read_together(context_.memory, single_, queues_, kstats_, pressure_, times_.stats(),
-                  times_.ticks());
+    read_together(context_.memory, single_, queues_, pressure_);
     GS_ASSIGN(const ByteSpan online, single_[online_]);
     const auto online_cpus = cpus_in_mask(online);
-    for (const unsigned cpu : cpus_)
-      is_online_.push_back(std::ranges::binary_search(online_cpus, cpu));
-    read_softirq_names();
-    now_ = std::max(times_.latest(), variable(kLastJiffy).value_or(0));
+    std::ranges::set_intersection(cpus_, online_cpus, std::back_inserter(online_cpus_));
+    CpuTimes times(context_, online_cpus_);
+    read_online(times);
+    now_ = std::max(times.latest(), variable(kLastJiffy).value_or(0));
 
     Facts facts;
     if (now_ != 0) facts.push_back({.name = "uptime_ns", .value = now_});
     add_load(facts);
     add_counts(facts);
     add_pressure(facts);
-    add_cpus(facts);
+    add_cpus(facts, times);
     return FactReport{.facts = std::move(facts), .problems = std::move(problems_)};
   }
 
@@ -116,7 +114,6 @@ class StatsReader {
     if (const auto layout = context_.layouts.get(kPidSpace))
       next_pid_ = add_symbol("init_pid_ns", 4, (**layout)[0].offset);
     add_on_cpus(context_, queues_, "runqueues", cpus_);
-    add_on_cpus(context_, kstats_, "kstat", cpus_);
     if (const auto layout = context_.layouts.get(kKstat)) {
       softirqs_ = std::min<std::size_t>((**layout)[kSoftirqs].size / 4, kMaxSoftirqs);
       softirq_table_ = add_symbol("softirq_to_name", softirqs_ * 8);
@@ -134,7 +131,15 @@ class StatsReader {
   }
   std::optional<std::uint64_t> variable(Known which) const { return number(variables_[which]); }
 
-  void read_softirq_names() {
+  /// What is told of online CPUs only: a guest may have hundreds of others.
+  void read_online(CpuTimes& times) {
+    add_on_cpus(context_, kstats_, "kstat", online_cpus_);
+    add_softirq_names();
+    read_together(context_.memory, kstats_, times.stats(), times.ticks(), names_);
+    names_.finish(context_.memory);
+  }
+
+  void add_softirq_names() {
     if (!softirq_table_) return;
     const auto table = single_[*softirq_table_];
     if (!table) {
@@ -143,7 +148,6 @@ class StatsReader {
     }
     for (std::size_t i = 0; i < softirqs_; ++i)
       names_.add(GuestVirt(load_le(table->data() + i * 8, 8)), kMaxKernelLabelBytes);
-    names_.read(context_.memory);
   }
 
   void add_load(Facts& facts) {
@@ -168,7 +172,7 @@ class StatsReader {
         problems_.add(fmt::format("cpus[{}].sched", i), queue.error());
         continue;
       }
-      if (is_online_[i]) running += queue->u64(kRunning);
+      if (std::ranges::binary_search(online_cpus_, cpus_[i])) running += queue->u64(kRunning);
       switches += queue->u64(kSwitches);
       waiting += queue->s64(kIowait);
     }
@@ -210,23 +214,25 @@ class StatsReader {
     return facts;
   }
 
-  Facts cpu_facts(std::size_t index) {
-    Facts facts = {{.name = "cpu", .value = cpus_[index]},
-                   {.name = "online", .value = bool{is_online_[index]}}};
-    if (!is_online_[index]) return facts;  // as the kernel's own files
+  Facts cpu_facts(std::size_t index, const CpuTimes& cpu_times) {
+    const auto place = std::ranges::lower_bound(online_cpus_, cpus_[index]);
+    const bool online = place != online_cpus_.end() && *place == cpus_[index];
+    Facts facts = {{.name = "cpu", .value = cpus_[index]}, {.name = "online", .value = online}};
+    if (!online) return facts;  // as the kernel's own files
+    const auto among_online = static_cast<std::size_t>(place - online_cpus_.begin());
     const std::string at = fmt::format("cpus[{}]", index);
     const auto queue =
         index < queues_.size() ? queues_[index] : fail(ErrorCode::kUnsupported, "no run queues");
-    auto times = times_.facts(index, {.online = true,
-                                      .tickless = variable(kTickless).value_or(0) != 0,
-                                      .waits_for_io = queue && queue->s64(kIowait) > 0,
-                                      .now = now_});
+    auto times = cpu_times.facts(among_online, {.online = true,
+                                                .tickless = variable(kTickless).value_or(0) != 0,
+                                                .waits_for_io = queue && queue->s64(kIowait) > 0,
+                                                .now = now_});
     if (!times)
       problems_.add(at + ".time_ns", times.error());
     else if (!times->empty())
       facts.push_back({.name = "time_ns", .value = *std::move(times)});
-    if (index < kstats_.size()) {
-      if (const auto kstat = kstats_[index]) {
+    if (among_online < kstats_.size()) {
+      if (const auto kstat = kstats_[among_online]) {
         facts.push_back({.name = "interrupts", .value = kstat->u64(kInterrupts)});
         facts.push_back({.name = "softirqs", .value = softirq_facts(*kstat)});
       } else {
@@ -241,20 +247,19 @@ class StatsReader {
     return facts;
   }
 
-  void add_cpus(Facts& facts) {
+  void add_cpus(Facts& facts, const CpuTimes& times) {
     FactList list;
-    for (std::size_t i = 0; i < cpus_.size(); ++i) list.emplace_back(cpu_facts(i));
+    for (std::size_t i = 0; i < cpus_.size(); ++i) list.emplace_back(cpu_facts(i, times));
     facts.push_back({.name = "cpus", .value = std::move(list)});
   }
 
   SchedContext& context_;
-  std::vector<unsigned> cpus_;
-  std::vector<bool> is_online_;
+  std::vector<unsigned> cpus_;         ///< possible ones, as everything below but kstats_
+  std::vector<unsigned> online_cpus_;  ///< and kstats_
   ReadBatch single_;
   StructBatch queues_;
   StructBatch kstats_;
   StructBatch pressure_;
-  CpuTimes times_;
   TextBatch names_;
   std::size_t online_ = 0;
   std::optional<std::size_t> load_, schedstats_, pressure_off_, next_pid_, softirq_table_;

@@ -204,7 +204,7 @@ std::vector<PidTask> tasks_of_pids(SchedContext& context, std::span<const IdrEnt
 
 /// Of every possible CPU's queue.
 struct Queues {
-  std::vector<GuestVirt> idle_tasks;
+  std::vector<GuestVirt> idle_tasks;  ///< of online CPUs; the kernel makes them for all
   std::map<unsigned, TaskInfo::Figure> clocks;
 };
 
@@ -214,7 +214,12 @@ Result<Queues> read_queues(SchedContext& context, Problems& problems) {
   StructBatch batch(*rq);
   for (const unsigned cpu : cpus)
     batch.add(context.per_cpu.on_cpu(context.per_cpu_symbol(context.queues.runqueues), cpu));
-  batch.read(context.memory);
+  const PerCpuModel& per_cpu = *context.model.per_cpu;
+  ReadBatch mask;
+  mask.add(context.location().at(per_cpu.online), per_cpu.mask_bytes);
+  read_together(context.memory, batch, mask);
+  GS_ASSIGN(const ByteSpan online_mask, mask[0]);
+  const auto online = cpus_in_mask(online_mask);
   Queues queues;
   for (std::size_t i = 0; i < cpus.size(); ++i) {
     const auto view = batch[i];
@@ -223,7 +228,8 @@ Result<Queues> read_queues(SchedContext& context, Problems& problems) {
       continue;
     }
     queues.clocks[cpus[i]] = figure(*view, kClockTask);
-    if (!view->pointer(kIdle).is_null()) queues.idle_tasks.push_back(view->pointer(kIdle));
+    if (std::ranges::binary_search(online, cpus[i]) && !view->pointer(kIdle).is_null())
+      queues.idle_tasks.push_back(view->pointer(kIdle));
   }
   return queues;
 }
