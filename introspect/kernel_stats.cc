@@ -28,6 +28,10 @@ constexpr Figure kRqFigures[] = {{"yld_count", "yld_count"},
 static_assert(std::size(kRqFixed) == kRqFirstFigure);
 constexpr auto kRqFields = figure_needs(kRqFixed, kRqFigures);
 constexpr StructNeed kRq = {"rq", kRqFields};
+// Of CPUs that have been online: what totals count.
+enum Total : std::size_t { kTotalSwitches, kTotalIowait };
+constexpr FieldNeed kTotalFields[] = {{"nr_switches", kOptional}, {"nr_iowait.counter", kOptional}};
+constexpr StructNeed kTotals = {"rq", kTotalFields};
 
 enum Kstat : std::size_t { kInterrupts, kSoftirqs };
 constexpr FieldNeed kKstatFields[] = {{"irqs_sum"}, {"softirqs"}};
@@ -67,18 +71,17 @@ class StatsReader {
       : context_(context),
         cpus_(context.per_cpu.possible_cpus()),
         queues_(layout_or_none(context, kRq)),
+        totals_(layout_or_none(context, kTotals)),
         kstats_(layout_or_none(context, kKstat)),
         pressure_(layout_or_none(context, kPressureNeed)) {}
 
   Result<FactReport> read() {
     GS_CHECK(context_.layouts.get(kRq));
     announce();
-    read_together(context_.memory, single_, queues_, pressure_);
-    GS_ASSIGN(const ByteSpan online, single_[online_]);
-    const auto online_cpus = cpus_in_mask(online);
-    std::ranges::set_intersection(cpus_, online_cpus, std::back_inserter(online_cpus_));
+    read_together(context_.memory, single_, pressure_);
+    GS_CHECK(find_cpus());
     CpuTimes times(context_, online_cpus_);
-    read_online(times);
+    read_cpus(times);
     now_ = std::max(times.latest(), variable(kLastJiffy).value_or(0));
 
     Facts facts;
@@ -106,6 +109,7 @@ class StatsReader {
   void announce() {
     const PerCpuModel& per_cpu = *context_.model.per_cpu;
     online_ = single_.add(context_.location().at(per_cpu.online), per_cpu.mask_bytes);
+    booted_ = add_symbol("cpus_booted_once_mask", per_cpu.mask_bytes);
     load_ = add_symbol("avenrun", 24);
     for (std::size_t i = 0; i < kVariableCount; ++i)
       variables_[i] = add_symbol(kVariables[i].symbol, kVariables[i].size);
@@ -113,7 +117,6 @@ class StatsReader {
     pressure_off_ = add_key("psi_disabled");
     if (const auto layout = context_.layouts.get(kPidSpace))
       next_pid_ = add_symbol("init_pid_ns", 4, (**layout)[0].offset);
-    add_on_cpus(context_, queues_, "runqueues", cpus_);
     if (const auto layout = context_.layouts.get(kKstat)) {
       softirqs_ = std::min<std::size_t>((**layout)[kSoftirqs].size / 4, kMaxSoftirqs);
       softirq_table_ = add_symbol("softirq_to_name", softirqs_ * 8);
@@ -131,11 +134,27 @@ class StatsReader {
   }
   std::optional<std::uint64_t> variable(Known which) const { return number(variables_[which]); }
 
-  /// What is told of online CPUs only: a guest may have hundreds of others.
-  void read_online(CpuTimes& times) {
+  /// A guest may have hundreds of CPUs that have never been there: they have counted nothing.
+  Result<void> find_cpus() {
+    GS_ASSIGN(const ByteSpan mask, single_[online_]);
+    const auto online = cpus_in_mask(mask);
+    std::ranges::set_intersection(cpus_, online, std::back_inserter(online_cpus_));
+    std::ranges::set_difference(cpus_, online, std::back_inserter(offline_cpus_));
+    if (!booted_) return {};
+    if (const auto once = single_[*booted_]) {
+      const auto booted = cpus_in_mask(*once);
+      std::erase_if(offline_cpus_,
+                    [&](unsigned cpu) { return !std::ranges::binary_search(booted, cpu); });
+    }
+    return {};
+  }
+
+  void read_cpus(CpuTimes& times) {
+    add_on_cpus(context_, queues_, "runqueues", online_cpus_);
+    add_on_cpus(context_, totals_, "runqueues", offline_cpus_);
     add_on_cpus(context_, kstats_, "kstat", online_cpus_);
     add_softirq_names();
-    read_together(context_.memory, kstats_, times.stats(), times.ticks(), names_);
+    read_together(context_.memory, queues_, totals_, kstats_, times.stats(), times.ticks(), names_);
     names_.finish(context_.memory);
   }
 
@@ -167,14 +186,21 @@ class StatsReader {
     std::uint64_t running = 0, switches = 0;
     std::int64_t waiting = 0;
     for (std::size_t i = 0; i < queues_.size(); ++i) {
-      const auto queue = queues_[i];
-      if (!queue) {
-        problems_.add(fmt::format("cpus[{}].sched", i), queue.error());
-        continue;
+      if (const auto queue = queues_[i]) {
+        running += queue->u64(kRunning);
+        switches += queue->u64(kSwitches);
+        waiting += queue->s64(kIowait);
+      } else {
+        problems_.add(fmt::format("the queue of CPU {}", online_cpus_[i]), queue.error());
       }
-      if (std::ranges::binary_search(online_cpus_, cpus_[i])) running += queue->u64(kRunning);
-      switches += queue->u64(kSwitches);
-      waiting += queue->s64(kIowait);
+    }
+    for (std::size_t i = 0; i < totals_.size(); ++i) {
+      if (const auto queue = totals_[i]) {
+        switches += queue->u64(kTotalSwitches);
+        waiting += queue->s64(kTotalIowait);
+      } else {
+        problems_.add(fmt::format("the queue of CPU {}", offline_cpus_[i]), queue.error());
+      }
     }
     facts.push_back({.name = "nr_running", .value = running});
     facts.push_back({.name = "nr_iowait", .value = waiting});
@@ -215,24 +241,24 @@ class StatsReader {
   }
 
   Facts cpu_facts(std::size_t index, const CpuTimes& cpu_times) {
-    const auto place = std::ranges::lower_bound(online_cpus_, cpus_[index]);
-    const bool online = place != online_cpus_.end() && *place == cpus_[index];
+    const auto found = std::ranges::lower_bound(online_cpus_, cpus_[index]);
+    const bool online = found != online_cpus_.end() && *found == cpus_[index];
     Facts facts = {{.name = "cpu", .value = cpus_[index]}, {.name = "online", .value = online}};
     if (!online) return facts;  // as the kernel's own files
-    const auto among_online = static_cast<std::size_t>(place - online_cpus_.begin());
+    const auto place = static_cast<std::size_t>(found - online_cpus_.begin());
     const std::string at = fmt::format("cpus[{}]", index);
     const auto queue =
-        index < queues_.size() ? queues_[index] : fail(ErrorCode::kUnsupported, "no run queues");
-    auto times = cpu_times.facts(among_online, {.online = true,
-                                                .tickless = variable(kTickless).value_or(0) != 0,
-                                                .waits_for_io = queue && queue->s64(kIowait) > 0,
-                                                .now = now_});
+        place < queues_.size() ? queues_[place] : fail(ErrorCode::kUnsupported, "no run queues");
+    auto times = cpu_times.facts(place, {.online = true,
+                                         .tickless = variable(kTickless).value_or(0) != 0,
+                                         .waits_for_io = queue && queue->s64(kIowait) > 0,
+                                         .now = now_});
     if (!times)
       problems_.add(at + ".time_ns", times.error());
     else if (!times->empty())
       facts.push_back({.name = "time_ns", .value = *std::move(times)});
-    if (among_online < kstats_.size()) {
-      if (const auto kstat = kstats_[among_online]) {
+    if (place < kstats_.size()) {
+      if (const auto kstat = kstats_[place]) {
         facts.push_back({.name = "interrupts", .value = kstat->u64(kInterrupts)});
         facts.push_back({.name = "softirqs", .value = softirq_facts(*kstat)});
       } else {
@@ -254,15 +280,17 @@ class StatsReader {
   }
 
   SchedContext& context_;
-  std::vector<unsigned> cpus_;         ///< possible ones, as everything below but kstats_
-  std::vector<unsigned> online_cpus_;  ///< and kstats_
+  std::vector<unsigned> cpus_;          ///< the possible ones
+  std::vector<unsigned> online_cpus_;   ///< as in queues_ and kstats_
+  std::vector<unsigned> offline_cpus_;  ///< that may have counted something: as in totals_
   ReadBatch single_;
   StructBatch queues_;
+  StructBatch totals_;
   StructBatch kstats_;
   StructBatch pressure_;
   TextBatch names_;
   std::size_t online_ = 0;
-  std::optional<std::size_t> load_, schedstats_, pressure_off_, next_pid_, softirq_table_;
+  std::optional<std::size_t> booted_, load_, schedstats_, pressure_off_, next_pid_, softirq_table_;
   std::optional<std::size_t> variables_[kVariableCount];
   std::size_t softirqs_ = 0;
   std::uint64_t now_ = 0;

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "introspect/idr.h"
+#include "introspect/run_queues.h"
 #include "introspect/struct_batch.h"
 
 namespace guestscope {
@@ -202,24 +203,22 @@ std::vector<PidTask> tasks_of_pids(SchedContext& context, std::span<const IdrEnt
   return tasks;
 }
 
-/// Of every possible CPU's queue.
+/// Of online CPUs: others run nothing, though the kernel makes idle tasks for them as well.
 struct Queues {
-  std::vector<GuestVirt> idle_tasks;  ///< of online CPUs; the kernel makes them for all
+  std::vector<GuestVirt> idle_tasks;
   std::map<unsigned, TaskInfo::Figure> clocks;
 };
 
 Result<Queues> read_queues(SchedContext& context, Problems& problems) {
   GS_ASSIGN(const StructLayout* rq, context.layouts.get(kRq));
-  const auto cpus = context.per_cpu.possible_cpus();
+  GS_ASSIGN(auto cpus,
+            read_online_cpus(context.memory, *context.model.per_cpu, context.location()));
+  const auto possible = context.per_cpu.possible_cpus();
+  std::erase_if(cpus, [&](unsigned cpu) { return !std::ranges::binary_search(possible, cpu); });
   StructBatch batch(*rq);
   for (const unsigned cpu : cpus)
     batch.add(context.per_cpu.on_cpu(context.per_cpu_symbol(context.queues.runqueues), cpu));
-  const PerCpuModel& per_cpu = *context.model.per_cpu;
-  ReadBatch mask;
-  mask.add(context.location().at(per_cpu.online), per_cpu.mask_bytes);
-  read_together(context.memory, batch, mask);
-  GS_ASSIGN(const ByteSpan online_mask, mask[0]);
-  const auto online = cpus_in_mask(online_mask);
+  batch.read(context.memory);
   Queues queues;
   for (std::size_t i = 0; i < cpus.size(); ++i) {
     const auto view = batch[i];
@@ -228,8 +227,7 @@ Result<Queues> read_queues(SchedContext& context, Problems& problems) {
       continue;
     }
     queues.clocks[cpus[i]] = figure(*view, kClockTask);
-    if (std::ranges::binary_search(online, cpus[i]) && !view->pointer(kIdle).is_null())
-      queues.idle_tasks.push_back(view->pointer(kIdle));
+    if (!view->pointer(kIdle).is_null()) queues.idle_tasks.push_back(view->pointer(kIdle));
   }
   return queues;
 }

@@ -17,6 +17,7 @@ struct StatsGuest {
     for (const char* name : {"avenrun", "nr_threads", "total_forks", "tick_nohz_active",
                              "last_jiffies_update", "psi_disabled", "sched_schedstats"})
       guest.poke(name, 0);
+    guest.poke("cpus_booted_once_mask", 0b11);
     guest.poke("psi_system", 0, offsetof(mini::psi_group, avg_last_update));
     for (const unsigned cpu : {0U, 1U}) {
       mini::rq queue{};
@@ -164,6 +165,18 @@ TEST_CASE_FIXTURE(StatsGuest, "offline CPUs count in totals only; what is gone i
   CHECK(number_of(report.facts, "context_switches") == 50);
   CHECK(cpu_of(report, 1).size() == 2);
   CHECK(find_fact(cpu_of(report, 0), "softirqs.softirq_0") != nullptr);
+}
+
+TEST_CASE_FIXTURE(StatsGuest, "of CPUs that have never been online nothing is read") {
+  mini::rq queue{};
+  queue.cpu = 1;
+  queue.nr_switches = 50;
+  guest.write_object(on(1, "runqueues"), queue);
+  guest.set_online(0b01);
+  guest.poke("cpus_booted_once_mask", 0b11);
+  CHECK(number_of(read().facts, "context_switches") == 50);
+  guest.poke("cpus_booted_once_mask", 0b01);
+  CHECK(number_of(read().facts, "context_switches") == 0);
 }
 
 TEST_CASE_FIXTURE(StatsGuest, "everything costs two exchanges") {
