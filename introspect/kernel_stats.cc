@@ -134,6 +134,12 @@ class StatsReader {
   }
   std::optional<std::uint64_t> variable(Known which) const { return number(variables_[which]); }
 
+  /// A kernel that never stops ticks has no such variable, but one that every kernel has.
+  std::optional<bool> tickless() const {
+    if (const auto active = variable(kTickless)) return *active != 0;
+    return variables_[kThreads] ? std::optional(false) : std::nullopt;
+  }
+
   /// A guest may have hundreds of CPUs that have never been there: they have counted nothing.
   Result<void> find_cpus() {
     GS_ASSIGN(const ByteSpan mask, single_[online_]);
@@ -250,7 +256,7 @@ class StatsReader {
     const auto queue =
         place < queues_.size() ? queues_[place] : fail(ErrorCode::kUnsupported, "no run queues");
     auto times = cpu_times.facts(place, {.online = true,
-                                         .tickless = variable(kTickless).value_or(0) != 0,
+                                         .tickless = tickless(),
                                          .waits_for_io = queue && queue->s64(kIowait) > 0,
                                          .now = now_});
     if (!times)
