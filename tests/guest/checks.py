@@ -68,7 +68,7 @@ def answers_are_right(test, guest, daemon):
 def offline_cpus_are_only_named(test, guest, daemon):
     """Every answer about CPUs has all possible ones; of those that are offline it says so, and no more."""
     possible, online = (cpu_list(guest.run(f"cat /sys/devices/system/cpu/{name}")) for name in ("possible", "online"))
-    answers = {path: daemon.get(path) for path in ("/runqueues", "/stats", "/topology", "/scx", "/tasks", "/maps/b_pcpu_hash?limit=1")}
+    answers = {path: daemon.get(path) for path in ("/runqueues", "/stats", "/topology", "/scx", "/tasks", "/progs", "/maps/b_pcpu_hash?limit=1")}
     for path, answer in answers.items():
         test.assertNotIn("problems", answer, path)
         test.assertIs(answer["snapshot"]["consistent"], True, path)

@@ -17,7 +17,6 @@ struct StatsGuest {
     for (const char* name : {"avenrun", "nr_threads", "total_forks", "tick_nohz_active",
                              "last_jiffies_update", "psi_disabled", "sched_schedstats"})
       guest.poke(name, 0);
-    guest.poke("cpus_booted_once_mask", 0b11);
     guest.poke("psi_system", 0, offsetof(mini::psi_group, avg_last_update));
     for (const unsigned cpu : {0U, 1U}) {
       mini::rq queue{};
