@@ -109,7 +109,7 @@ def architecture(kernel):
     return "arm64" if kernel.startswith("arm64/") else "amd64"
 
 
-MODULES = ("test_maps", "test_progs", "test_runqueues", "test_system", "test_sched_ext", "test_map_kinds", "test_map_values",
+MODULES = ("test_maps", "test_progs", "test_runqueues", "test_sched_tasks", "test_system", "test_sched_ext", "test_map_kinds", "test_map_values",
            "test_bpftool_format", "test_links", "test_changing")
 
 
