@@ -172,11 +172,11 @@ class Held(ExtTest):
         self.assertEqual(broken["verdict"], "fail", broken)
         found = {(one["rule"], one.get("cpu")): one for one in broken["violations"]}
         self.assertEqual(set(found) - {("stalled_cpu", 0), ("stalled_cpu", 1)}, {("imbalance", None), ("local_dsq", 0), ("starving", 0)})
-        self.assertEqual(found["local_dsq", 0]["worst"], 1)
-        # What is not the scheduler's comes and goes.
+        # What is not the scheduler's comes and goes, and puts the task that runs back into its queue.
+        self.assertIn(found["local_dsq", 0]["worst"], (1, 2))
         self.assertGreaterEqual(found["imbalance", None]["worst"], self.answer["cpus"][0]["nr_running"])
         self.assertEqual(found["starving", 0]["detail"], f"scx-local (pid {self.pids['scx-local']})")
-        lenient = verdict("seconds=1&interval_ms=100&sustained=3&imbalance=100&starving_ms=60000&local_dsq=1")
+        lenient = verdict("seconds=1&interval_ms=100&sustained=3&imbalance=100&starving_ms=60000&local_dsq=2")
         # The host may have left a vCPU alone meanwhile.
         self.assertIn(lenient["verdict"], ("pass", "inconclusive"), lenient)
 
