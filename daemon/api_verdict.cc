@@ -122,6 +122,9 @@ Result<Samples> take_samples(const GuestView& session, const VerdictOptions& opt
     samples.meta.consistent = samples.meta.consistent && taken.meta.consistent;
     samples.problems.add_all(read.queues.problems);
     samples.problems.add_all(read.scx.problems);
+    // Nothing will be another way until its owner lets it run.
+    samples.list.back().paused = taken.meta.stops == 0;
+    if (samples.list.back().paused) break;
   }
   return samples;
 }

@@ -16,13 +16,12 @@ std::string task_text(const TaskInfo& task) {
                      printable(task.comm));
 }
 
-/// The tasks of some classes but the current one, which stands above.
-void append_tasks(std::string& text, const RunQueue& queue,
-                  std::initializer_list<std::string_view> classes) {
+/// The tasks of a class that are in its queue. The current one stands above; only the real-time
+/// class has it in its array as well while it runs, where crash finds it.
+void append_tasks(std::string& text, const RunQueue& queue, std::string_view sched_class) {
   bool any = false;
   for (const QueuedTask& queued : queue.tasks) {
-    if (queued.current || std::ranges::find(classes, queued.task.sched_class) == classes.end())
-      continue;
+    if (queued.task.sched_class != sched_class || (queued.current && sched_class != "rt")) continue;
     any = true;
     text += fmt::format("     [{:3}] {}", queued.task.prio, task_text(queued.task));
   }
@@ -48,15 +47,15 @@ std::string crash_runq(const std::vector<RunQueue>& queues) {
     // crash knows neither of these two, and leaves their tasks out.
     if (has_tasks(queue, "dl")) {
       text += "  DL RB_ROOT:\n";
-      append_tasks(text, queue, {"dl"});
+      append_tasks(text, queue, "dl");
     }
     text += fmt::format("  RT PRIO_ARRAY: {:x}\n", queue.rt_array.value());
-    append_tasks(text, queue, {"rt"});
+    append_tasks(text, queue, "rt");
     text += fmt::format("  CFS RB_ROOT: {:x}\n", queue.cfs_root.value());
-    append_tasks(text, queue, {"fair"});
+    append_tasks(text, queue, "fair");
     if (has_tasks(queue, "ext")) {
       text += "  SCX LOCAL DSQ:\n";
-      append_tasks(text, queue, {"ext"});
+      append_tasks(text, queue, "ext");
     }
   }
   return text;

@@ -103,7 +103,8 @@ class Judge {
   explicit Judge(const Thresholds& thresholds) : thresholds_(thresholds) {}
 
   void look(const SchedSample& sample) {
-    if (!is_set_up(sample)) {
+    paused_ = paused_ || sample.paused;
+    if (sample.paused || !is_set_up(sample)) {
       ++verdict_.not_counted;
       end_rows(true);
       before_ = nullptr;
@@ -162,6 +163,10 @@ class Judge {
       verdict_.reason = "a rule was broken for long enough";
       return Verdict::Kind::kFail;
     }
+    if (paused_) {
+      verdict_.reason = "the guest is paused by its owner";
+      return Verdict::Kind::kInconclusive;
+    }
     if (!verdict_.violations.empty()) {
       verdict_.reason = "a CPU's clock stood, which may be the host's doing";
       return Verdict::Kind::kInconclusive;
@@ -179,6 +184,7 @@ class Judge {
   const Thresholds& thresholds_;
   Verdict verdict_;
   const SchedSample* before_ = nullptr;
+  bool paused_ = false;
   std::map<std::pair<std::string, unsigned>, Row> rows_;
 };
 
@@ -193,6 +199,14 @@ template <typename T>
 const T* part(const Facts& facts, std::string_view path) {
   const FactValue* value = find_fact(facts, path);
   return value == nullptr ? nullptr : std::get_if<T>(&value->get());
+}
+
+/// The kernel's counters are of signed types, some of them.
+std::optional<std::uint64_t> count_of(const FactValue& value) {
+  if (const auto* count = std::get_if<std::uint64_t>(&value.get())) return *count;
+  const auto* count = std::get_if<std::int64_t>(&value.get());
+  if (count == nullptr || *count < 0) return std::nullopt;
+  return static_cast<std::uint64_t>(*count);
 }
 
 /// What sched_ext says of one CPU: who has been waiting there for the longest time.
@@ -246,8 +260,7 @@ SchedSample make_sample(const RunQueueList& queues, const Facts& scx, std::uint6
   }
   if (const Facts* events = part<Facts>(scx, "events"))
     for (const Fact& event : *events)
-      if (const auto* count = std::get_if<std::uint64_t>(&event.value.get()))
-        sample.events[event.name] = *count;
+      if (const auto count = count_of(event.value)) sample.events[event.name] = *count;
   if (const FactList* cpus = part<FactList>(scx, "cpus"))
     for (const FactValue& cpu : *cpus)
       if (const Facts* facts = std::get_if<Facts>(&cpu.get())) add_waiting(*facts, sample);

@@ -2,9 +2,9 @@
 //
 // A rule is broken when a sample shows it broken; it counts only when it is broken in `sustained`
 // samples in a row. Samples in which nothing has been set up yet, or whose figures cannot be, do
-// not count and end every row. A clock that stands on a CPU with work is either a stalled CPU or a
-// vCPU that the host did not run; from outside these cannot be told apart, so such a verdict is
-// "inconclusive" and not "fail".
+// not count and end every row, and neither does a guest that its owner has paused. A clock that
+// stands on a CPU with work is either a stalled CPU or a vCPU that the host did not run; from
+// outside these cannot be told apart, so such a verdict is "inconclusive" and not "fail".
 //
 // Threads: pure functions on plain values.
 #pragma once
@@ -33,6 +33,7 @@ struct CpuSample {
 
 struct SchedSample {
   std::uint64_t at_ms = 0;        ///< since the first sample
+  bool paused = false;            ///< by the guest's owner: the same instant as long as that lasts
   std::vector<CpuSample> cpus{};  ///< that are online
   /// sched_ext's event counters, by the kernel's names.
   std::map<std::string, std::uint64_t> events{};

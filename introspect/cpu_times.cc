@@ -84,7 +84,7 @@ Result<std::pair<std::uint64_t, std::uint64_t>> CpuTimes::idle_and_iowait(
       const std::uint64_t slept = since(state.now, stat.u64(kSince));
       times[grows] += slept - std::min(slept, element(stat, kStolen, grows));
     }
-  } else if (state.online && state.tickless && index < ticks_.size()) {
+  } else if (state.online && state.tickless.value_or(false) && index < ticks_.size()) {
     GS_ASSIGN(const StructView tick, ticks_[index]);
     if (!tick.has(kIdleSleep) || !tick.has(kIowaitSleep)) return std::pair(times[0], times[1]);
     times[0] = tick.u64(kIdleSleep);
@@ -102,10 +102,11 @@ Result<Facts> CpuTimes::facts(std::size_t index, const State& state) const {
   GS_ASSIGN(const StructView stat, stats_[index]);
   if (!stat.has(kTimes)) return Facts{};
   GS_ASSIGN(const auto slept, idle_and_iowait(index, stat, state));
+  const bool idle_known = state.tickless || stat.has(kElapsing);
   Facts facts;
   for (const std::string_view name : kOrder) {
     const auto kind = kinds->value(name);
-    if (!kind) continue;
+    if (!kind || (!idle_known && (name == "idle" || name == "iowait"))) continue;
     std::uint64_t time = element(stat, kTimes, *kind);
     if (name == "idle") time = slept.first;
     if (name == "iowait") time = slept.second;

@@ -28,7 +28,9 @@ class CpuTimes {
 
   struct State {
     bool online = false;
-    bool tickless = false;      ///< the kernel stops ticks (tick_nohz_active)
+    /// The kernel stops ticks (tick_nohz_active); not known where symbols of variables are missing:
+    /// then neither are the times of a CPU that idles, on kernels whose times depend on it.
+    std::optional<bool> tickless{};
     bool waits_for_io = false;  ///< a task that was last here waits for I/O
     std::uint64_t now = 0;
   };

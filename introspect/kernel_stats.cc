@@ -28,6 +28,10 @@ constexpr Figure kRqFigures[] = {{"yld_count", "yld_count"},
 static_assert(std::size(kRqFixed) == kRqFirstFigure);
 constexpr auto kRqFields = figure_needs(kRqFixed, kRqFigures);
 constexpr StructNeed kRq = {"rq", kRqFields};
+// Of CPUs that have been online: what totals count.
+enum Total : std::size_t { kTotalSwitches, kTotalIowait };
+constexpr FieldNeed kTotalFields[] = {{"nr_switches", kOptional}, {"nr_iowait.counter", kOptional}};
+constexpr StructNeed kTotals = {"rq", kTotalFields};
 
 enum Kstat : std::size_t { kInterrupts, kSoftirqs };
 constexpr FieldNeed kKstatFields[] = {{"irqs_sum"}, {"softirqs"}};
@@ -67,28 +71,25 @@ class StatsReader {
       : context_(context),
         cpus_(context.per_cpu.possible_cpus()),
         queues_(layout_or_none(context, kRq)),
+        totals_(layout_or_none(context, kTotals)),
         kstats_(layout_or_none(context, kKstat)),
-        pressure_(layout_or_none(context, kPressureNeed)),
-        times_(context, cpus_) {}
+        pressure_(layout_or_none(context, kPressureNeed)) {}
 
   Result<FactReport> read() {
     GS_CHECK(context_.layouts.get(kRq));
     announce();
-    read_together(context_.memory, single_, queues_, kstats_, pressure_, times_.stats(),
-                  times_.ticks());
-    GS_ASSIGN(const ByteSpan online, single_[online_]);
-    const auto online_cpus = cpus_in_mask(online);
-    for (const unsigned cpu : cpus_)
-      is_online_.push_back(std::ranges::binary_search(online_cpus, cpu));
-    read_softirq_names();
-    now_ = std::max(times_.latest(), variable(kLastJiffy).value_or(0));
+    read_together(context_.memory, single_, pressure_);
+    GS_CHECK(find_cpus());
+    CpuTimes times(context_, online_cpus_);
+    read_cpus(times);
+    now_ = std::max(times.latest(), variable(kLastJiffy).value_or(0));
 
     Facts facts;
     if (now_ != 0) facts.push_back({.name = "uptime_ns", .value = now_});
     add_load(facts);
     add_counts(facts);
     add_pressure(facts);
-    add_cpus(facts);
+    add_cpus(facts, times);
     return FactReport{.facts = std::move(facts), .problems = std::move(problems_)};
   }
 
@@ -108,6 +109,7 @@ class StatsReader {
   void announce() {
     const PerCpuModel& per_cpu = *context_.model.per_cpu;
     online_ = single_.add(context_.location().at(per_cpu.online), per_cpu.mask_bytes);
+    booted_ = add_symbol("cpus_booted_once_mask", per_cpu.mask_bytes);
     load_ = add_symbol("avenrun", 24);
     for (std::size_t i = 0; i < kVariableCount; ++i)
       variables_[i] = add_symbol(kVariables[i].symbol, kVariables[i].size);
@@ -115,8 +117,6 @@ class StatsReader {
     pressure_off_ = add_key("psi_disabled");
     if (const auto layout = context_.layouts.get(kPidSpace))
       next_pid_ = add_symbol("init_pid_ns", 4, (**layout)[0].offset);
-    add_on_cpus(context_, queues_, "runqueues", cpus_);
-    add_on_cpus(context_, kstats_, "kstat", cpus_);
     if (const auto layout = context_.layouts.get(kKstat)) {
       softirqs_ = std::min<std::size_t>((**layout)[kSoftirqs].size / 4, kMaxSoftirqs);
       softirq_table_ = add_symbol("softirq_to_name", softirqs_ * 8);
@@ -134,7 +134,37 @@ class StatsReader {
   }
   std::optional<std::uint64_t> variable(Known which) const { return number(variables_[which]); }
 
-  void read_softirq_names() {
+  /// A kernel that never stops ticks has no such variable, but one that every kernel has.
+  std::optional<bool> tickless() const {
+    if (const auto active = variable(kTickless)) return *active != 0;
+    return variables_[kThreads] ? std::optional(false) : std::nullopt;
+  }
+
+  /// A guest may have hundreds of CPUs that have never been there: they have counted nothing.
+  Result<void> find_cpus() {
+    GS_ASSIGN(const ByteSpan mask, single_[online_]);
+    const auto online = cpus_in_mask(mask);
+    std::ranges::set_intersection(cpus_, online, std::back_inserter(online_cpus_));
+    std::ranges::set_difference(cpus_, online, std::back_inserter(offline_cpus_));
+    if (!booted_) return {};
+    if (const auto once = single_[*booted_]) {
+      const auto booted = cpus_in_mask(*once);
+      std::erase_if(offline_cpus_,
+                    [&](unsigned cpu) { return !std::ranges::binary_search(booted, cpu); });
+    }
+    return {};
+  }
+
+  void read_cpus(CpuTimes& times) {
+    add_on_cpus(context_, queues_, "runqueues", online_cpus_);
+    add_on_cpus(context_, totals_, "runqueues", offline_cpus_);
+    add_on_cpus(context_, kstats_, "kstat", online_cpus_);
+    add_softirq_names();
+    read_together(context_.memory, queues_, totals_, kstats_, times.stats(), times.ticks(), names_);
+    names_.finish(context_.memory);
+  }
+
+  void add_softirq_names() {
     if (!softirq_table_) return;
     const auto table = single_[*softirq_table_];
     if (!table) {
@@ -143,7 +173,6 @@ class StatsReader {
     }
     for (std::size_t i = 0; i < softirqs_; ++i)
       names_.add(GuestVirt(load_le(table->data() + i * 8, 8)), kMaxKernelLabelBytes);
-    names_.read(context_.memory);
   }
 
   void add_load(Facts& facts) {
@@ -163,14 +192,21 @@ class StatsReader {
     std::uint64_t running = 0, switches = 0;
     std::int64_t waiting = 0;
     for (std::size_t i = 0; i < queues_.size(); ++i) {
-      const auto queue = queues_[i];
-      if (!queue) {
-        problems_.add(fmt::format("cpus[{}].sched", i), queue.error());
-        continue;
+      if (const auto queue = queues_[i]) {
+        running += queue->u64(kRunning);
+        switches += queue->u64(kSwitches);
+        waiting += queue->s64(kIowait);
+      } else {
+        problems_.add(fmt::format("the queue of CPU {}", online_cpus_[i]), queue.error());
       }
-      if (is_online_[i]) running += queue->u64(kRunning);
-      switches += queue->u64(kSwitches);
-      waiting += queue->s64(kIowait);
+    }
+    for (std::size_t i = 0; i < totals_.size(); ++i) {
+      if (const auto queue = totals_[i]) {
+        switches += queue->u64(kTotalSwitches);
+        waiting += queue->s64(kTotalIowait);
+      } else {
+        problems_.add(fmt::format("the queue of CPU {}", offline_cpus_[i]), queue.error());
+      }
     }
     facts.push_back({.name = "nr_running", .value = running});
     facts.push_back({.name = "nr_iowait", .value = waiting});
@@ -210,23 +246,25 @@ class StatsReader {
     return facts;
   }
 
-  Facts cpu_facts(std::size_t index) {
-    Facts facts = {{.name = "cpu", .value = cpus_[index]},
-                   {.name = "online", .value = bool{is_online_[index]}}};
-    if (!is_online_[index]) return facts;  // as the kernel's own files
+  Facts cpu_facts(std::size_t index, const CpuTimes& cpu_times) {
+    const auto found = std::ranges::lower_bound(online_cpus_, cpus_[index]);
+    const bool online = found != online_cpus_.end() && *found == cpus_[index];
+    Facts facts = {{.name = "cpu", .value = cpus_[index]}, {.name = "online", .value = online}};
+    if (!online) return facts;  // as the kernel's own files
+    const auto place = static_cast<std::size_t>(found - online_cpus_.begin());
     const std::string at = fmt::format("cpus[{}]", index);
     const auto queue =
-        index < queues_.size() ? queues_[index] : fail(ErrorCode::kUnsupported, "no run queues");
-    auto times = times_.facts(index, {.online = true,
-                                      .tickless = variable(kTickless).value_or(0) != 0,
-                                      .waits_for_io = queue && queue->s64(kIowait) > 0,
-                                      .now = now_});
+        place < queues_.size() ? queues_[place] : fail(ErrorCode::kUnsupported, "no run queues");
+    auto times = cpu_times.facts(place, {.online = true,
+                                         .tickless = tickless(),
+                                         .waits_for_io = queue && queue->s64(kIowait) > 0,
+                                         .now = now_});
     if (!times)
       problems_.add(at + ".time_ns", times.error());
     else if (!times->empty())
       facts.push_back({.name = "time_ns", .value = *std::move(times)});
-    if (index < kstats_.size()) {
-      if (const auto kstat = kstats_[index]) {
+    if (place < kstats_.size()) {
+      if (const auto kstat = kstats_[place]) {
         facts.push_back({.name = "interrupts", .value = kstat->u64(kInterrupts)});
         facts.push_back({.name = "softirqs", .value = softirq_facts(*kstat)});
       } else {
@@ -241,23 +279,24 @@ class StatsReader {
     return facts;
   }
 
-  void add_cpus(Facts& facts) {
+  void add_cpus(Facts& facts, const CpuTimes& times) {
     FactList list;
-    for (std::size_t i = 0; i < cpus_.size(); ++i) list.emplace_back(cpu_facts(i));
+    for (std::size_t i = 0; i < cpus_.size(); ++i) list.emplace_back(cpu_facts(i, times));
     facts.push_back({.name = "cpus", .value = std::move(list)});
   }
 
   SchedContext& context_;
-  std::vector<unsigned> cpus_;
-  std::vector<bool> is_online_;
+  std::vector<unsigned> cpus_;          ///< the possible ones
+  std::vector<unsigned> online_cpus_;   ///< as in queues_ and kstats_
+  std::vector<unsigned> offline_cpus_;  ///< that may have counted something: as in totals_
   ReadBatch single_;
   StructBatch queues_;
+  StructBatch totals_;
   StructBatch kstats_;
   StructBatch pressure_;
-  CpuTimes times_;
   TextBatch names_;
   std::size_t online_ = 0;
-  std::optional<std::size_t> load_, schedstats_, pressure_off_, next_pid_, softirq_table_;
+  std::optional<std::size_t> booted_, load_, schedstats_, pressure_off_, next_pid_, softirq_table_;
   std::optional<std::size_t> variables_[kVariableCount];
   std::size_t softirqs_ = 0;
   std::uint64_t now_ = 0;

@@ -126,8 +126,9 @@ void ProgReader::take_functions(Pending& prog, const StructBatch& functions, std
 
 void ProgReader::add_statistics(StructBatch& batch) const {
   for (const Pending& prog : progs_)
-    for (const unsigned cpu : cpus_)
-      batch.add(prog.stats.is_null() ? GuestVirt() : per_cpu_.on_cpu(prog.stats, cpu));
+    for (std::size_t n = 0; n < cpus_.size(); ++n)
+      batch.add(prog.stats.is_null() || !has_run_[n] ? GuestVirt()
+                                                     : per_cpu_.on_cpu(prog.stats, cpus_[n]));
 }
 
 void ProgReader::take_statistics(const StructBatch& batch) {
@@ -136,6 +137,10 @@ void ProgReader::take_statistics(const StructBatch& batch) {
     ProgInfo& info = progs_[i].info;
     info.has_misses = model_.stats[ProgModel::kMisses].present;
     for (std::size_t n = 0; n < cpus_.size(); ++n) {
+      if (!has_run_[n]) {
+        info.per_cpu.emplace_back(cpus_[n], ProgRun{});
+        continue;
+      }
       const auto view = batch[i * cpus_.size() + n];
       if (!view) {
         problem(progs_[i], "run_cnt", view.error());

@@ -29,7 +29,8 @@ ProgReader::ProgReader(ProgReadContext& context, std::span<const IdrEntry> known
       per_cpu_(context.per_cpu),
       symbol_(find_symbol_field(context.layouts)),
       page_size_(context.accessor.location.page_size),
-      cpus_(context.per_cpu.possible_cpus()) {
+      cpus_(context.per_cpu.possible_cpus()),
+      has_run_(cpus_.size(), true) {
   for (const IdrEntry& entry : known) ids_.emplace(entry.pointer.value(), entry.id);
 }
 
@@ -61,7 +62,11 @@ void ProgReader::problem(const Pending& prog, std::string_view field, Error erro
 void ProgReader::read_programs(std::span<const IdrEntry> entries) {
   StructBatch batch(model_.prog);
   for (const IdrEntry& entry : entries) batch.add(entry.pointer);
-  batch.read(memory_);
+  ReadBatch masks;
+  if (const auto booted = layouts_.kernel().symbols().find("cpus_booted_once_mask"))
+    masks.add(per_cpu_.location.at(booted->value), (per_cpu_.offsets.size() + 63) / 64 * 8);
+  read_together(memory_, batch, masks);
+  if (masks.size() != 0) take_cpus(masks[0]);
   for (std::size_t i = 0; i < entries.size(); ++i) {
     Pending prog;
     prog.info.id = entries[i].id;
@@ -73,6 +78,14 @@ void ProgReader::read_programs(std::span<const IdrEntry> entries) {
       problem(prog, "address", view.error());
     }
   }
+}
+
+/// A guest may have hundreds of CPUs that have never been online: no program has run there.
+void ProgReader::take_cpus(const Result<ByteSpan>& booted_once) {
+  if (!booted_once) return;
+  const auto booted = cpus_in_mask(*booted_once);
+  for (std::size_t i = 0; i < cpus_.size(); ++i)
+    has_run_[i] = std::ranges::binary_search(booted, cpus_[i]);
 }
 
 void ProgReader::take_program(const StructView& view, Pending& prog) const {

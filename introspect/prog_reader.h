@@ -51,6 +51,7 @@ class ProgReader {
 
   // prog_reader.cc: the program itself.
   void read_programs(std::span<const IdrEntry> entries);
+  void take_cpus(const Result<ByteSpan>& booted_once);
   void take_program(const StructView& view, Pending& prog) const;
   void read_aux();
   void take_aux(Pending& prog, const StructView& aux);
@@ -84,6 +85,7 @@ class ProgReader {
   const BoundField* symbol_;  // in struct bpf_prog_aux; null: this kernel has none
   std::uint64_t page_size_;
   std::vector<unsigned> cpus_;
+  std::vector<bool> has_run_;                             // by place in cpus_
   std::unordered_map<std::uint64_t, std::uint64_t> ids_;  // by address
   ProgList list_;
   std::vector<Pending> progs_;

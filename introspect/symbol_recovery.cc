@@ -4,6 +4,7 @@
 #include <array>
 #include <map>
 #include <optional>
+#include <set>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -19,10 +20,29 @@ constexpr std::size_t kMaxExportName = 64;
 
 /// Variables that the model asks for and kernels export.
 constexpr std::string_view kExported[] = {
-    "__cpu_online_mask", "__cpu_possible_mask", "__per_cpu_offset", "bpf_stats_enabled_key",
-    "init_task",         "kimage_voffset",      "memstart_addr",    "page_offset_base",
-    "phys_base",         "system_state",        "vmalloc_base",
+    "__cpu_active_mask",
+    "__cpu_dying_mask",
+    "__cpu_online_mask",
+    "__cpu_possible_mask",
+    "__cpu_present_mask",
+    "__per_cpu_offset",
+    "avenrun",
+    "bpf_stats_enabled_key",
+    "init_pid_ns",
+    "init_task",
+    "jiffies",
+    "kernel_cpustat",
+    "kimage_voffset",
+    "kstat",
+    "memstart_addr",
+    "page_offset_base",
+    "phys_base",
+    "system_state",
+    "vmalloc_base",
 };
+
+/// Per-CPU variables that are not exported.
+constexpr std::string_view kPerCpuVariables[] = {"runqueues", "tick_cpu_sched"};
 
 /// A function that only this IDR's users call.
 struct IdrUser {
@@ -33,6 +53,11 @@ constexpr IdrUser kIdrUsers[] = {{"map_idr", "bpf_map_get_curr_or_next"},
                                  {"prog_idr", "bpf_prog_get_curr_or_next"},
                                  {"link_idr", "bpf_link_get_curr_or_next"},
                                  {"btf_idr", "btf_get_fd_by_id"}};
+
+/// They form the address of the run queues, that of __per_cpu_offset perhaps, and no other: see
+/// cpu_rq() of kernel/sched/sched.h, whose address no compiler may change before it is formed
+/// (RELOC_HIDE).
+constexpr std::string_view kRunQueueUsers[] = {"idle_cpu", "nr_iowait_cpu"};
 
 /// Each class fills this member with a function of its own.
 struct ClassMark {
@@ -73,7 +98,7 @@ class Recovery {
     search_exports();
     for (const std::string_view name : kExported)
       if (const auto value = exported(name)) add(name, *value);
-    recover_per_cpu();
+    if (!recover_per_cpu()) recover_run_queues();
     for (const IdrUser& user : kIdrUsers) recover_idr(user);
     for (const ClassMark& mark : kClassMarks) recover_class(mark);
     return std::move(found_);
@@ -114,17 +139,35 @@ class Recovery {
 
   /// The section's begin as most of the exported variables tell it; of two that are as likely,
   /// none.
-  void recover_per_cpu() {
+  bool recover_per_cpu() {
     std::map<std::uint64_t, std::size_t> votes;
     for (const auto& [name, offset] : per_cpu_)
       if (const auto value = exported(name)) ++votes[*value - offset];
     const auto best =
         std::ranges::max_element(votes, {}, [](const auto& vote) { return vote.second; });
-    const auto run_queues = per_cpu_.find("runqueues");
-    if (best == votes.end() || run_queues == per_cpu_.end()) return;
+    if (best == votes.end() || !per_cpu_.contains("runqueues")) return false;
     const auto as_many = [&](const auto& vote) { return vote.second == best->second; };
-    if (std::ranges::count_if(votes, as_many) != 1) return;
-    add("runqueues", best->first + run_queues->second);
+    if (std::ranges::count_if(votes, as_many) != 1) return false;
+    for (const std::string_view name : kPerCpuVariables)
+      if (const auto offset = per_cpu_.find(name); offset != per_cpu_.end())
+        add(name, best->first + offset->second);
+    return true;
+  }
+
+  /// Types may lack the section: pahole before 1.18 did not write it, or was told not to.
+  void recover_run_queues() {
+    std::map<std::uint64_t, std::size_t> users;  // by what they form
+    for (const std::string_view name : kRunQueueUsers) {
+      const auto function = functions_.find(name);
+      if (!function) return;
+      const auto code = image_.read(function->value, size_of(*function));
+      if (!code) return;
+      const auto formed = addresses_in(*code, function->value);
+      for (const std::uint64_t address : std::set(formed.begin(), formed.end())) ++users[address];
+    }
+    if (const auto offsets = exported("__per_cpu_offset")) users.erase(*offsets);
+    std::erase_if(users, [](const auto& user) { return user.second != std::size(kRunQueueUsers); });
+    if (users.size() == 1) add("runqueues", users.begin()->first);
   }
 
   /// Addresses in the image that the function's code forms in registers.

@@ -5,6 +5,8 @@
 //   to its own place (PREL32): the symbol's value, its name, its namespace.
 // - Per-CPU variables stand in BTF with their offset in the per-CPU section; one that is exported
 //   as well tells where the section begins, and with that all others.
+//   Without that section in BTF, the run queues are what the code of two of their users forms the
+//   address of.
 // - map_idr, prog_idr and link_idr are the IDRs whose addresses the code of
 //   bpf_{map,prog,link}_get_curr_or_next() forms, btf_idr that of btf_get_fd_by_id().
 // - A scheduling class is a structure in read-only data that points to its own functions.

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "introspect/idr.h"
+#include "introspect/run_queues.h"
 #include "introspect/struct_batch.h"
 
 namespace guestscope {
@@ -202,7 +203,7 @@ std::vector<PidTask> tasks_of_pids(SchedContext& context, std::span<const IdrEnt
   return tasks;
 }
 
-/// Of every possible CPU's queue.
+/// Of online CPUs: others run nothing, though the kernel makes idle tasks for them as well.
 struct Queues {
   std::vector<GuestVirt> idle_tasks;
   std::map<unsigned, TaskInfo::Figure> clocks;
@@ -210,7 +211,10 @@ struct Queues {
 
 Result<Queues> read_queues(SchedContext& context, Problems& problems) {
   GS_ASSIGN(const StructLayout* rq, context.layouts.get(kRq));
-  const auto cpus = context.per_cpu.possible_cpus();
+  GS_ASSIGN(auto cpus,
+            read_online_cpus(context.memory, *context.model.per_cpu, context.location()));
+  const auto possible = context.per_cpu.possible_cpus();
+  std::erase_if(cpus, [&](unsigned cpu) { return !std::ranges::binary_search(possible, cpu); });
   StructBatch batch(*rq);
   for (const unsigned cpu : cpus)
     batch.add(context.per_cpu.on_cpu(context.per_cpu_symbol(context.queues.runqueues), cpu));

@@ -48,7 +48,7 @@ std::vector<Result<TaskInfo>> read_tasks(SchedContext& context,
                                          std::span<const GuestVirt> addresses);
 
 struct TaskList {
-  std::vector<TaskInfo> tasks;  ///< by pid; the idle tasks (pid 0) first, by CPU
+  std::vector<TaskInfo> tasks;  ///< by pid; the idle tasks (pid 0) of online CPUs first, by CPU
   Problems problems;
 };
 

@@ -44,6 +44,7 @@ fetch_kernels() {  # --all: those of the whole matrix
 prepare_guests() {  # --all: for the whole matrix
   fetch_kernels "$@"
   tests/guest/fetch_qemu.sh trixie || echo "no newer QEMU"
+  tests/guest/fetch_crash.sh || echo "no newer crash"
   tests/guest/build_image.sh --arch amd64
   tests/guest/build_image.sh --arch arm64 || echo "no guest of arm64"
 }

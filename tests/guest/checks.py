@@ -27,6 +27,12 @@ def addresses_are_right(test, guest, kernel, text_base):
     test.assertEqual((int(kernel["phys_base"], 16) + text_base - 0xFFFFFFFF80000000) % (1 << 64), int(code[1], 16))
 
 
+def cpu_list(text):
+    """The numbers of a list as the kernel prints sets of CPUs: "0-3,7"."""
+    ranges = [[int(end) for end in part.split("-")] for part in text.strip().split(",") if part]
+    return [cpu for ends in ranges for cpu in range(ends[0], ends[-1] + 1)]
+
+
 def answers_are_right(test, guest, daemon):
     """Compares identity, maps, programs and run queues with the guest's own view. The guest must run and be ready."""
     status = daemon.get("/status")
@@ -37,7 +43,8 @@ def answers_are_right(test, guest, daemon):
     test.assertEqual(kernel["arch"], guest.run("uname -m").strip())
     test.assertEqual(kernel["build_id"], build_id(guest))
     addresses_are_right(test, guest, kernel, text_base)
-    test.assertEqual(kernel["possible_cpus"], guest.cpus)
+    possible = cpu_list(facts[2])
+    test.assertEqual(kernel["possible_cpus"], len(possible))
     test.assertEqual(kernel["online_cpus"], int(facts[3]))
     test.assertEqual(kernel["boot_stage"], "running")
     test.assertEqual([(m["id"], m["name"]) for m in daemon.get("/maps")["maps"]],
@@ -50,9 +57,37 @@ def answers_are_right(test, guest, daemon):
     test.assertEqual([(p["id"], p["tag"]) for p in daemon.get("/progs")["progs"]],
                      [(p["id"], p["tag"]) for p in guest.json("bpftool -j prog show")])
     queues = daemon.get("/runqueues")["runqueues"]
-    test.assertEqual([queue["cpu"] for queue in queues], list(range(guest.cpus)))
+    test.assertEqual([queue["cpu"] for queue in queues], possible)
     for queue in queues:
         if queue["online"]:
             # Each online CPU has its busy task, whatever else runs there.
             test.assertGreaterEqual(queue["nr_running"], 1)
             test.assertGreater(queue["nr_switches"], 0)
+
+
+def offline_cpus_are_only_named(test, guest, daemon):
+    """Every answer about CPUs has all possible ones; of those that are offline it says so, and no more."""
+    possible, online = (cpu_list(guest.run(f"cat /sys/devices/system/cpu/{name}")) for name in ("possible", "online"))
+    answers = {path: daemon.get(path) for path in ("/runqueues", "/stats", "/topology", "/scx", "/tasks", "/progs", "/maps/b_pcpu_hash?limit=1")}
+    for path, answer in answers.items():
+        test.assertNotIn("problems", answer, path)
+        test.assertIs(answer["snapshot"]["consistent"], True, path)
+        test.assertLess(answer["snapshot"]["pause_us"], 150_000, path)
+    queues, cpus = answers["/runqueues"]["runqueues"], answers["/stats"]["cpus"]
+    for entries in (queues, cpus):
+        test.assertEqual([entry["cpu"] for entry in entries], possible)
+        test.assertEqual([entry["cpu"] for entry in entries if entry["online"]], online)
+    for entry in queues:
+        test.assertEqual(set(entry) == {"cpu", "online", "address"}, not entry["online"], entry)
+    for entry in cpus:
+        test.assertEqual(set(entry) == {"cpu", "online"}, not entry["online"], entry)
+    test.assertEqual(len({queue["address"] for queue in queues}), len(possible))
+    topology = answers["/topology"]
+    for name in ("possible", "online"):
+        test.assertEqual(cpu_list(topology["cpus"][name]), {"possible": possible, "online": online}[name])
+    test.assertEqual([cpu["cpu"] for cpu in topology["domains"] if cpu["domains"]], online if len(online) > 1 else [])
+    test.assertEqual([task["cpu"] for task in answers["/tasks"]["tasks"] if task["pid"] == 0], online)
+    if answers["/scx"]["supported"]:
+        test.assertEqual([cpu["cpu"] for cpu in answers["/scx"]["cpus"]], possible)
+    (entry,) = answers["/maps/b_pcpu_hash?limit=1"]["entries"]
+    test.assertEqual([value["cpu"] for value in entry["values"]], possible)

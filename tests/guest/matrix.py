@@ -70,6 +70,8 @@ MACHINES = [
     _x86("four CPUs", "`-smp 4`", {"cpus": 4}),
     _x86("eight CPUs", "`-smp 8`", {"cpus": 8}, always=False),
     _x86("CPUs that never come up", "`-smp 4`, `maxcpus=2`", {"cpus": 4, "append": "maxcpus=2"}, always=False),
+    # Later kernels take the parameter as a limit only, and count places in the firmware's table.
+    MachineRow("300 possible CPUs", "`-smp 2`, `possible_cpus=300`", {"append": "possible_cpus=300"}, "6.1", True),
     _x86("four levels", "`no5lvl`", {"append": "no5lvl"}),
     _x86("page-table isolation", "`-cpu Skylake-Client`, `pti=on`", {"cpu": "Skylake-Client", "append": "pti=on"}),
     _x86("page-table isolation with five levels", "`pti=on`", {"append": "pti=on"}, always=False),
@@ -107,7 +109,7 @@ def architecture(kernel):
     return "arm64" if kernel.startswith("arm64/") else "amd64"
 
 
-MODULES = ("test_maps", "test_progs", "test_runqueues", "test_system", "test_sched_ext", "test_map_kinds", "test_map_values",
+MODULES = ("test_maps", "test_progs", "test_runqueues", "test_sched_tasks", "test_system", "test_sched_ext", "test_map_kinds", "test_map_values",
            "test_bpftool_format", "test_links", "test_changing")
 
 

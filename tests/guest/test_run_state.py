@@ -1,5 +1,6 @@
 """The guest is left as it was found, whoever stops, starts or kills whom."""
 
+import concurrent.futures
 import signal
 import socket
 import time
@@ -122,6 +123,26 @@ class RunState(LiveTest):
                 self.guest.qmp("cont")
                 daemon.get("/runqueues")
                 self.assertTrue(self.guest.running())
+
+    def test_a_verdict_ends_at_once_when_the_owner_pauses_the_guest(self):
+        with Daemon(self.guest) as daemon, concurrent.futures.ThreadPoolExecutor() as pool:
+            daemon.wait_ready()
+            begun = time.monotonic()
+            judged = pool.submit(daemon.get, "/verdict?seconds=30&interval_ms=1000&sustained=20")
+            time.sleep(2.5)  # between two samples: QEMU does not heed a stop while its stub holds the guest
+            self.guest.qmp("stop")
+            while_running = judged.result()
+            self.assertLess(time.monotonic() - begun, 10)
+            self.assertEqual(while_running["samples"], 3)
+            while_paused = [pool.submit(daemon.get, "/verdict?seconds=30&sustained=1") for _ in range(3)]
+            for verdict in [while_running] + [each.result() for each in while_paused]:
+                self.assertEqual((verdict["verdict"], verdict["not_counted"]), ("inconclusive", 1), verdict)
+                self.assertEqual(verdict["reason"], "the guest is paused by its owner")
+            self.assertLess(time.monotonic() - begun, 15)
+            self.assert_stays_paused(0.5)
+            self.guest.qmp("cont")
+            self.assertGreater(daemon.get("/verdict?seconds=1&interval_ms=100")["samples"], 3)
+            self.assert_runs()
 
     def test_a_running_guest_runs_on_after_either_signal(self):
         for number in (signal.SIGTERM, signal.SIGINT):

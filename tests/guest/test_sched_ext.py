@@ -1,5 +1,7 @@
 """sched_ext: a scheduler of ours (programs/sched_ext.bpf.c), against /sys/kernel/sched_ext and against what it was made to do."""
 
+import concurrent.futures
+import time
 import unittest
 
 from guest import wait_until
@@ -36,6 +38,10 @@ def start(how):
 def stop():
     shared.guest.run("kill -9 $(cat /run/scx.pid)")
     wait_until(lambda: read("state") == "disabled" and not shared.guest.run("grep -l ^scx- /proc/[0-9]*/comm; true"), 60, "the scheduler's end")
+
+
+def verdict(parameters):
+    return shared.daemon.get(f"/verdict?{parameters}")
 
 
 def load_tests(_loader, tests, _pattern):
@@ -161,12 +167,56 @@ class Held(ExtTest):
             self.assertIn("online", cpu["flags"])
             self.assertEqual(cpu["local_dsq_nr"], queues(self.answer, "local")[cpu["cpu"]]["nr"])
 
+    def test_a_verdict_names_what_waits_too_long_and_where(self):
+        broken = verdict("seconds=1&interval_ms=100&sustained=3&local_dsq=0")
+        self.assertEqual(broken["verdict"], "fail", broken)
+        found = {(one["rule"], one.get("cpu")): one for one in broken["violations"]}
+        self.assertEqual(set(found) - {("stalled_cpu", 0), ("stalled_cpu", 1)}, {("imbalance", None), ("local_dsq", 0), ("starving", 0)})
+        # What is not the scheduler's comes and goes, and puts the task that runs back into its queue.
+        self.assertIn(found["local_dsq", 0]["worst"], (1, 2))
+        self.assertGreaterEqual(found["imbalance", None]["worst"], self.answer["cpus"][0]["nr_running"])
+        self.assertEqual(found["starving", 0]["detail"], f"scx-local (pid {self.pids['scx-local']})")
+        lenient = verdict("seconds=1&interval_ms=100&sustained=3&imbalance=100&starving_ms=60000&local_dsq=2")
+        # The host may have left a vCPU alone meanwhile.
+        self.assertIn(lenient["verdict"], ("pass", "inconclusive"), lenient)
+
     def test_the_oldest_waits_ever_longer(self):
         first, second = (answer["cpus"][0]["oldest_runnable"] for answer in (self.answer, self.later))
         for oldest in (first, second):
             self.assertEqual((oldest["pid"], oldest["comm"], oldest["dsq"]), (self.pids["scx-local"], "scx-local", "local"))
             self.assertEqual(oldest["waiting_ns"] + oldest["stall_in_ns"], 30 * 10**9)
         self.assertLess(first["waiting_ns"], second["waiting_ns"])
+
+
+class Wasted(ExtTest):
+    """A task that runs from slice to slice, for there is no other; and one that is sent to a CPU that is offline."""
+
+    how = "waste"
+
+    @classmethod
+    def setUpClass(cls):
+        shared.daemon  # boots, when this is the first class
+        if not supported():
+            raise unittest.SkipTest("no sched_ext in this kernel")
+        # Before the scheduler comes, which would have to go when a CPU does.
+        shared.guest.run("echo 0 >/sys/devices/system/cpu/cpu1/online")
+        cls.addClassCleanup(shared.guest.run, "echo 1 >/sys/devices/system/cpu/cpu1/online")
+        super().setUpClass()
+
+    def test_a_verdict_has_the_rates_of_events(self):
+        before, begun = events(), time.monotonic()
+        answer = verdict("seconds=2&interval_ms=400&sustained=3&fallback=1&keep_last=1")
+        seconds, after = time.monotonic() - begun, events()
+        self.assertEqual(answer["verdict"], "fail", answer)
+        found = {one["rule"]: one for one in answer["violations"]}
+        for rule, event in (("fallback", "select_cpu_fallback"), ("keep_last", "dispatch_keep_last")):
+            self.assertEqual(found[rule]["detail"], event)
+            rate = (after[event] - before[event]) / seconds
+            self.assertGreater(rate, 1, event)
+            # The highest of some.
+            self.assertGreater(found[rule]["worst"], rate / 2, event)
+        rare = verdict("seconds=1&interval_ms=200&sustained=2&fallback=100000&keep_last=100000&imbalance=100&starving_ms=60000")
+        self.assertEqual([one for one in rare["violations"] if one["rule"] != "stalled_cpu"], [], rare)
 
 
 class Starved(ExtTest):
@@ -177,6 +227,13 @@ class Starved(ExtTest):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            judged = pool.submit(verdict, "seconds=5&interval_ms=100&sustained=5&starving_ms=1000")
+            cls.watch()
+            cls.verdict = judged.result()
+
+    @classmethod
+    def watch(cls):
         cls.seen = [shared.daemon.get("/scx")]
 
         def ended():
@@ -198,6 +255,15 @@ class Starved(ExtTest):
             self.assertEqual(each["waiting_ns"] + each["stall_in_ns"], TIMEOUT)
             # In a queue from which nobody takes it, or with the scheduler.
             self.assertEqual((each["dsq"], each["ops_state"]), (NEVER, "none") if name == "scx-starved" else (None, "queued"))
+
+    def test_a_verdict_names_the_task(self):
+        (name, pid), = self.pids.items()
+        self.assertEqual(self.verdict["verdict"], "fail", self.verdict)
+        (starving,) = [one for one in self.verdict["violations"] if one["rule"] == "starving"]
+        self.assertEqual((starving["cpu"], starving["detail"]), (0, f"{name} (pid {pid})"))
+        self.assertEqual(starving["threshold"], 1000)
+        self.assertGreater(starving["worst"], 1000)
+        self.assertLessEqual(starving["worst"], 8000)  # the watchdog looks every few seconds
 
     def test_how_it_ended_is_told_as_long_as_its_loader_lives(self):
         (name, pid), = self.pids.items()

@@ -9,6 +9,11 @@ from oracle import domain_files, parse_proc_stat, parse_schedstat
 CPU_TIME_SLACK = 2_000_000_000  # ns
 
 
+def has_all_symbols():
+    """Of a kernel whose symbol table has functions only, not every variable can be found: what needs another one is absent."""
+    return "functions only" not in shared.daemon.get("/status")["kernel"]["symbols_from"]
+
+
 def files(*paths):
     return shared.guest.run("; ".join(f"cat {path}" for path in paths))
 
@@ -35,6 +40,8 @@ class Topology(LiveTest):
     def test_sets_of_cpus_are_those_of_sysfs(self):
         for name in ("possible", "present", "online", "isolated"):
             with self.subTest(name=name):
+                if name == "isolated" and not has_all_symbols():
+                    continue
                 self.assertEqual(self.answer["cpus"][name], files(f"/sys/devices/system/cpu/{name}").strip())
         self.assertEqual(self.answer["cpus"]["active"], self.answer["cpus"]["online"])
 
@@ -114,13 +121,16 @@ class Stats(LiveTest):
             low, high = sorted((float(before[i]), float(after[i])))
             self.between(low, self.answer["load_average"][i], high, i, 0.005)
         self.assertEqual(self.answer["last_pid"] >= int(before[4]) and self.answer["last_pid"] <= int(after[4]), True)
+        if not has_all_symbols():
+            return
         threads = sorted(int(fields[3].split("/")[1]) for fields in (before, after))
         self.between(threads[0], self.answer["nr_threads"], threads[1], "threads", 3)
 
     def test_counts_lie_between_two_readings_of_stat(self):
         before, after = (parse_proc_stat(text[0]) for text in (self.before, self.after))
         self.between(before["ctxt"], self.answer["context_switches"], after["ctxt"], "ctxt")
-        self.between(before["processes"], self.answer["total_forks"], after["processes"], "processes")
+        if has_all_symbols():
+            self.between(before["processes"], self.answer["total_forks"], after["processes"], "processes")
         for cpu in self.answer["cpus"]:
             self.assertIs(cpu["online"], True)
             low, high = before["cpus"][cpu["cpu"]], after["cpus"][cpu["cpu"]]
@@ -138,8 +148,8 @@ class Stats(LiveTest):
 
         before, after = parse(self.before[2]), parse(self.after[2])
         for i, cpu in enumerate(self.answer["cpus"]):
-            self.assertEqual(list(cpu["softirqs"]), list(before))
-            for name, count in cpu["softirqs"].items():
+            self.assertEqual(list(cpu["softirqs"]), list(before) if has_all_symbols() else [f"softirq_{n}" for n in range(len(before))])
+            for name, count in zip(before, cpu["softirqs"].values()):
                 self.between(before[name][i], count, after[name][i], name)
 
     def test_schedstat_lines_lie_between_two_readings(self):
@@ -150,13 +160,18 @@ class Stats(LiveTest):
             for (name, value), before_value, after_value in zip(cpu["sched"].items(), low[:1] + low[2:], high[:1] + high[2:]):
                 self.between(before_value, value, after_value, name)
             self.assertEqual(len(cpu["sched"]), len(low) - 1)
-        self.assertIs(self.answer["schedstats"], True)
+        if has_all_symbols():
+            self.assertIs(self.answer["schedstats"], True)
 
     def test_uptime_is_at_most_a_sleep_behind(self):
+        if "uptime_ns" not in self.answer and not has_all_symbols():
+            return
         before, after = (float(text[4].split()[0]) for text in (self.before, self.after))
         self.between(before - 2, self.answer["uptime_ns"] / 1e9, after, "uptime", 0.02)
 
     def test_pressure_is_that_of_the_pressure_files(self):
+        if "pressure" not in self.answer and not has_all_symbols():
+            return
         if "pressure" not in self.answer or not self.answer["pressure"]["enabled"]:
             self.assertNotIn("avg10", shared.guest.run("cat /proc/pressure/cpu 2>/dev/null; true"))
             return

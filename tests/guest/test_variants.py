@@ -1,10 +1,11 @@
 """Other machines: processors, paging modes, memory sizes and holes, CPU counts, ways to the stub."""
 
 import os
+import re
 import unittest
 
 import matrix
-from checks import answers_are_right
+from checks import answers_are_right, offline_cpus_are_only_named
 from guest import Daemon, Guest, kernel
 from harness import SERIES, LiveTest
 
@@ -25,6 +26,10 @@ class Variants(LiveTest):
             daemon.wait_ready()
             guest.wait_ready()
             answers_are_right(self, guest, daemon)
+            offline_cpus_are_only_named(self, guest, daemon)
+            many = re.search(r"possible_cpus=(\d+)", options.get("append", ""))
+            if many:
+                self.assertEqual(daemon.get("/status")["kernel"]["possible_cpus"], int(many[1]))
             if guest.kernel.arch == "amd64":
                 levels = 4 if guest.run("grep -c la57 /proc/cpuinfo || true").strip() == "0" else 5
                 if "no5lvl" in options.get("append", ""):

@@ -49,6 +49,7 @@ void MiniGuest::boot() {
   build_direct_map();
   set_possible(0b11);
   set_online(0b11);
+  if (model->file->symbols().find("cpus_booted_once_mask")) poke("cpus_booted_once_mask", 0b11);
   set_per_cpu_offset(0, area_offset(0));
   set_per_cpu_offset(1, area_offset(1));
   poke("system_state", 3);

@@ -20,7 +20,7 @@ enum {
   kResident = 128,    // keys that stay
   kComing = 1536,     // those that come and go, from there on
   kWideWords = 375,   // 3000 bytes: elements of no page size, some of which lie across pages
-  kMaxCpusHere = 64,  // possible CPUs
+  kMaxWriters = 64,   // online CPUs; numbers in changing.bpf.c has as many
   kMapTypeRhash = 35,
 };
 
@@ -36,6 +36,14 @@ struct table {
   u32 coming;  // how many come and go
   int fd;
 };
+
+// Room for any element: a value for each possible CPU, or the widest one.
+static u64 *element_buffer(void) {
+  u32 words = (u32)possible_cpus * kValueWords;
+  u64 *buffer = calloc(words > kWideWords ? words : kWideWords, sizeof(u64));
+  if (!buffer) fail("out of memory");
+  return buffer;
+}
 
 static struct table tables[] = {
     {.type = BPF_MAP_TYPE_HASH, .name = "c_hash", .words = kValueWords, .room = 2048, .coming = kComing},
@@ -67,7 +75,8 @@ static const void *key_of(const struct table *table, u32 key) {
 }
 
 static void write_key(const struct table *table, u32 key, u64 number) {
-  static u64 words[kMaxCpusHere * kValueWords > kWideWords ? kMaxCpusHere * kValueWords : kWideWords];
+  static u64 *words;
+  if (!words) words = element_buffer();
   int copies = table->type == BPF_MAP_TYPE_PERCPU_HASH ? possible_cpus : 1;
   // The kernel writes into an element's own values where there is one for each CPU, a word at a time: at an instant they are not whole.
   if (copies != 1 && number > 1) bpf_map_delete_elem(table->fd, key_of(table, key));
@@ -79,7 +88,8 @@ static void write_key(const struct table *table, u32 key, u64 number) {
 }
 
 static void write_staying(const struct table *table, u32 key) {
-  u64 ignored[kMaxCpusHere * kWideWords];
+  static u64 *ignored;
+  if (!ignored) ignored = element_buffer();
   for (int tries = 0; tries < 500; tries++) {
     write_key(table, key, 1);
     if (bpf_map_lookup_elem(table->fd, key_of(table, key), ignored) == 0) return;
@@ -135,7 +145,7 @@ static void make_others(void) {
   queue = made(bpf_map_create(BPF_MAP_TYPE_QUEUE, "c_queue", 0, size, 300, NULL), "c_queue");
   stack = made(bpf_map_create(BPF_MAP_TYPE_STACK, "c_stack", 0, size, 300, NULL), "c_stack");
   array = made(bpf_map_create(BPF_MAP_TYPE_ARRAY, "c_array", 4, 8, 4096, NULL), "c_array");
-  progress = made(bpf_map_create(BPF_MAP_TYPE_ARRAY, "c_progress", 4, 8, kMaxCpusHere, NULL), "c_progress");
+  progress = made(bpf_map_create(BPF_MAP_TYPE_ARRAY, "c_progress", 4, 8, kMaxWriters, NULL), "c_progress");
   LIBBPF_OPTS(bpf_map_create_opts, options, .inner_map_fd = (u32)make_inner());
   outer = made(bpf_map_create(BPF_MAP_TYPE_HASH_OF_MAPS, "c_outer", 4, 4, 64, &options), "c_outer");
   ring = changing_bpf__open_and_load();
@@ -204,7 +214,8 @@ static void change_for_ever(u32 writer, u32 writers) {
 int make_changing(void) {
   possible_cpus = libbpf_num_possible_cpus();
   u32 online = (u32)sysconf(_SC_NPROCESSORS_ONLN);
-  if (possible_cpus < 1 || possible_cpus > kMaxCpusHere) fail("%d possible CPUs", possible_cpus);
+  if (possible_cpus < 1) fail("%d possible CPUs", possible_cpus);
+  if (online > kMaxWriters) fail("%u online CPUs", online);
   make_tables_that_change();
   make_others();
   if (daemon(0, 1)) fail("daemon");

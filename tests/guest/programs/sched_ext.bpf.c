@@ -39,9 +39,13 @@ s32 scx_bpf_create_dsq(u64 queue, s32 node) __ksym;
 
 bool release;  // take tasks out of the queues
 
-// Where the task was: none is moved, and none goes past enqueue() because a CPU is idle.
+// Where the task was: none is moved, and none goes past enqueue() because a CPU is idle. But "scx-wrong" is sent to a CPU that is
+// offline.
 SEC("struct_ops")
-s32 queues_select_cpu(u64 *context) { return (s32)context[1]; }
+s32 queues_select_cpu(u64 *context) {
+  struct task_struct *task = (void *)context[0];
+  return task->comm[4] == 'w' ? WRONG_CPU : (s32)context[1];
+}
 
 SEC("struct_ops")
 void queues_enqueue(u64 *context) {

@@ -1,9 +1,10 @@
-// `guest scx hold` and `guest scx starve`: loads the scheduler of sched_ext.bpf.c and gives it tasks, says "ready", and stays. When
+// `guest scx hold`, `guest scx starve` and `guest scx waste`: loads the scheduler of sched_ext.bpf.c and gives it tasks, says "ready", and stays. When
 // it is killed, the scheduler goes and so do the tasks.
 //
 // hold: every CPU has a task that never gives it up ("scx-hog-CPU"); behind it on CPU 0 waits "scx-local", and other queues are
 // filled in the order of kWaiting, as far as the kernel lets a scheduler make queues. starve: "scx-starved" alone, in a queue from
-// which nobody takes it, or "scx-kept", which is put into none. A line for each task goes to /run/scx: its pid and name.
+// which nobody takes it, or "scx-kept", which is put into none. waste: "scx-alone" runs on CPU 0 from slice to slice, since there is
+// nobody else; "scx-wrong" wakes up time and again, and the scheduler sends it to CPU 1, which must be offline. A line for each task goes to /run/scx: its pid and name.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <sched.h>
@@ -68,7 +69,9 @@ static bool load_scheduler(const char *name) {
   return queues;
 }
 
-// A task of the scheduler's, woken only once it is one.
+enum { kAnyCpu = -1 };
+
+// A task of the scheduler's, woken only once it is one. One that may run on any CPU sleeps most of the time.
 static void start(const char *name, int cpu, FILE *list) {
   int ends[2];
   if (pipe(ends)) fail("pipe");
@@ -79,11 +82,11 @@ static void start(const char *name, int cpu, FILE *list) {
     close(scheduler_link);  // or else the scheduler would stay for as long as it does not let this task end
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     prctl(PR_SET_NAME, name);
-    on_cpu(cpu);
+    if (cpu != kAnyCpu) on_cpu(cpu);
     close(ends[1]);
     if (read(ends[0], &byte, 1) != 1) _exit(1);
-    for (volatile unsigned long turns = 0;; turns++) {
-    }
+    for (volatile unsigned long turns = 0;; turns++)
+      if (cpu == kAnyCpu) usleep(30000);
   }
   close(ends[0]);
   usleep(200000);  // it has its name, its CPU, and waits
@@ -96,8 +99,8 @@ static void start(const char *name, int cpu, FILE *list) {
 }
 
 int run_scheduler(const char *how) {
-  bool hold = strcmp(how, "hold") == 0;
-  bool queues = load_scheduler(hold ? "queues" : "starving");
+  bool hold = strcmp(how, "hold") == 0, waste = strcmp(how, "waste") == 0;
+  bool queues = load_scheduler(hold || waste ? "queues" : "starving");
   FILE *list = fopen("/run/scx", "w");
   if (!list) fail("/run/scx");
   if (hold) {
@@ -107,6 +110,9 @@ int run_scheduler(const char *how) {
       start(name, cpu, list);
     }
     for (size_t i = 0; i < (queues ? COUNT(kWaiting) : kWithoutQueues); i++) start(kWaiting[i], 0, list);
+  } else if (waste) {
+    start("scx-alone", 0, list);
+    start("scx-wrong", kAnyCpu, list);
   } else {
     start(queues ? "scx-starved" : "scx-kept", 0, list);
   }

@@ -8,5 +8,6 @@
 #define QUEUE_SLICE 7000000ULL
 #define QUEUE_VTIME_STEP 1000000000000ULL  // scx-vtime-3 has three of them
 #define QUEUE_TIMEOUT_MS 5000
+#define WRONG_CPU 1
 
 #endif

@@ -248,8 +248,9 @@ TEST_CASE_FIXTURE(Served, "a verdict is taken of samples, and only a few are at 
   CHECK(verdict["samples"] == 0);
   CHECK(verdict["verdict"] == "inconclusive");
   CHECK(verdict["thresholds"]["imbalance"] == 4);
-  for (const char* bad : {"seconds=0", "seconds=61", "interval_ms=x", "imbalance=nan",
-                          "imbalance=0.5", "sustained=0", "local_dsq=-1", "unknown=1"})
+  for (const char* bad : {"seconds=0", "seconds=61", "seconds=-1", "seconds=99999999999999999999",
+                          "interval_ms=x", "imbalance=nan", "imbalance=inf", "imbalance=0.5",
+                          "fallback=-1", "sustained=0", "local_dsq=-1", "unknown=1"})
     CHECK(problem(fmt::format("/verdict?{}", bad), 400) == "invalid_request");
 }
 

@@ -51,6 +51,15 @@ CPU 2 RUNQUEUE: ffff8800090436c0
 )");
 }
 
+TEST_CASE("a real-time task that runs is listed in its array as well, as crash does") {
+  std::vector<RunQueue> queues{queue_of(0)};
+  queues[0].curr = task(9, "fifo", "rt", 49);
+  queues[0].tasks = {{.task = *queues[0].curr, .current = true}};
+  const std::string text = crash_runq(queues);
+  CHECK(text.find("  CURRENT: PID: 9 ") != text.npos);
+  CHECK(text.find("     [ 49] PID: 9 ") != text.npos);
+}
+
 TEST_CASE("tasks of the classes that crash does not know have a list when there are any") {
   std::vector<RunQueue> queues{queue_of(0)};
   queues[0].tasks = {{.task = task(7, "deadline", "dl", -1)}, {.task = task(8, "ext", "ext", 120)}};

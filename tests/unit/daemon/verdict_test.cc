@@ -126,6 +126,19 @@ TEST_CASE("samples that look uninitialised do not count, and end a row") {
   CHECK(judge(samples, {.sustained = 4}).kind == Kind::kFail);
 }
 
+TEST_CASE("a pause by the owner makes a verdict inconclusive, unless a rule was broken before") {
+  auto samples = quiet(7);
+  for (SchedSample& sample : samples) sample.cpus[1].nr_running = 9;
+  samples.back().paused = true;
+  CHECK(judge(samples, {}).kind == Kind::kFail);
+  CHECK(judge(samples, {}).not_counted == 1);
+  samples[4].paused = true;  // four before it
+  const Verdict verdict = judge(samples, {});
+  CHECK(verdict.kind == Kind::kInconclusive);
+  CHECK(verdict.reason == "the guest is paused by its owner");
+  CHECK(verdict.violations.empty());
+}
+
 TEST_CASE("a sample has the CPUs that are online and could be read") {
   RunQueueList list;
   list.run_queues.resize(3);
@@ -141,7 +154,7 @@ TEST_CASE("a sample has the CPUs that are online and could be read") {
                       {.name = "pid", .value = std::int64_t{11}},
                       {.name = "comm", .value = "late"}};
   const Facts scx{
-      {.name = "events", .value = Facts{{.name = "dispatch_keep_last", .value = 4U}}},
+      {.name = "events", .value = Facts{{.name = "dispatch_keep_last", .value = std::int64_t{4}}}},
       {.name = "cpus",
        .value = FactList{
            Facts{{.name = "cpu", .value = 0U}, {.name = "oldest_runnable", .value = waiting}},

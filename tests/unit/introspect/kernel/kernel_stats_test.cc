@@ -166,6 +166,18 @@ TEST_CASE_FIXTURE(StatsGuest, "offline CPUs count in totals only; what is gone i
   CHECK(find_fact(cpu_of(report, 0), "softirqs.softirq_0") != nullptr);
 }
 
+TEST_CASE_FIXTURE(StatsGuest, "of CPUs that have never been online nothing is read") {
+  mini::rq queue{};
+  queue.cpu = 1;
+  queue.nr_switches = 50;
+  guest.write_object(on(1, "runqueues"), queue);
+  guest.set_online(0b01);
+  guest.poke("cpus_booted_once_mask", 0b11);
+  CHECK(number_of(read().facts, "context_switches") == 50);
+  guest.poke("cpus_booted_once_mask", 0b01);
+  CHECK(number_of(read().facts, "context_switches") == 0);
+}
+
 TEST_CASE_FIXTURE(StatsGuest, "everything costs two exchanges") {
   const std::size_t before = guest.memory.exchanges;
   (void)read();

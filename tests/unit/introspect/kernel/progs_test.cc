@@ -86,6 +86,21 @@ TEST_CASE_FIXTURE(ProgGuest, "a program is shown with its counters summed over t
   CHECK(info.total().recursion_misses == 3);
 }
 
+TEST_CASE_FIXTURE(ProgGuest, "the counters of a CPU that has never been online are zeros unread") {
+  mini::bpf_prog program = prog(aux("on_switch"));
+  program.stats = 0x5000;
+  count(0x5000, 0, 100, 40'000, 1);
+  count(0x5000, 1, 20, 8'000, 2);
+  guest.put_idr("prog_idr", {{9, guest.put(program)}});
+  guest.poke("cpus_booted_once_mask", 0b01);
+  const ProgList list = read();
+  REQUIRE(list.progs.size() == 1);
+  CHECK(list.problems.empty());
+  REQUIRE(list.progs[0].per_cpu.size() == 2);
+  CHECK(list.progs[0].per_cpu[1].second.runs == 0);
+  CHECK(list.progs[0].total().runs == 100);
+}
+
 TEST_CASE_FIXTURE(ProgGuest, "the size of a program with subprograms is the sum of its functions") {
   mini::bpf_prog function{};
   function.jited_len = 120;

@@ -286,6 +286,26 @@ TEST_CASE("only the function's own code is looked at") {
   CHECK(image.recover().empty());
 }
 
+TEST_CASE("without the per-CPU section the run queues are what two of their users form") {
+  const std::uint64_t queues = kPerCpuBegin + kRunQueues, offsets = kData + 0x700;
+  const std::uint64_t other = kFunction + 0x1000;
+  const auto image_of = [&](const Code& idle, const Code& iowait) {
+    Image image(Machine::kAarch64);
+    image.exports("__per_cpu_offset", offsets);
+    image.function("idle_cpu", kFunction, idle.bytes);
+    image.function("nr_iowait_cpu", other, iowait.bytes);
+    return image.recover(BtfBuilder().build());
+  };
+  Code idle = Code(kFunction).adrp(1, queues).add(1, 1, queues).adrp(2, offsets);
+  idle.add(2, 2, offsets).adrp(3, kData).add(3, 3, 0x40);
+  Code iowait = Code(other).adrp(4, offsets).add(4, 4, offsets).adrp(5, queues);
+  iowait.add(5, 5, queues);
+  CHECK(image_of(idle, iowait) == Symbols{{"__per_cpu_offset", offsets}, {"runqueues", queues}});
+  // Two that both form tell nothing.
+  iowait.adrp(6, kData).add(6, 6, 0x40);
+  CHECK(image_of(idle, iowait) == Symbols{{"__per_cpu_offset", offsets}});
+}
+
 TEST_CASE("a scheduling class is the structure that points to its own function, if there is one") {
   constexpr std::uint64_t kFair = kText + 0x100, kRt = kText + 0x200;
   Image image;
