@@ -29,6 +29,7 @@ constexpr std::size_t kMaxJobs = 64;
 // Where the first glance has shown what was missing, another one may be enough.
 constexpr int kMostGlances = 2;
 constexpr int kMostLiveReads = 3;
+constexpr std::chrono::seconds kStoppedClock{2};
 
 }  // namespace
 
@@ -257,6 +258,7 @@ Result<void> GuestSession::take_live(Job& job, HeldGuest& guest, ReplayPlan& pla
     memory.taken(reads);
     kernel_.doubt();
     const bool known = kernel_.refresh(memory);
+    doubt_stopped_clock();
     if (known) job.work(kernel_, memory);
     kernel_.settle(false);
     memory.finish();
@@ -264,6 +266,20 @@ Result<void> GuestSession::take_live(Job& job, HeldGuest& guest, ReplayPlan& pla
     if (!known) return fail(ErrorCode::kNotReady, "the guest seems to have rebooted: ask again");
   }
   return {};
+}
+
+/// After a reset, memory is as the last kernel has left it, and nothing in it says so but a clock
+/// that stands still. So does that of a guest that sleeps: it is stopped for a look, now and then.
+void GuestSession::doubt_stopped_clock() {
+  const auto ticks = kernel_.ticks();
+  const auto now = Clock::now();
+  if (!ticks || ticks != live_ticks_) {
+    live_ticks_ = ticks;
+    if (ticks) live_ticks_at_ = now;
+  }
+  if (now < live_ticks_at_ + kStoppedClock) return;
+  live_ticks_at_ = now;
+  recheck_ = true;
 }
 
 /// Sees whether memory can be read from QEMU's process, for which the guest is held once.

@@ -124,6 +124,7 @@ class GuestSession {
   Result<bool> take_by_glance(Job* job, HeldGuest& guest, ReplayPlan& plan);
   Result<void> take_held(Job* job, HeldGuest& guest, ReplayMemory& memory);
   Result<void> take_live(Job& job, HeldGuest& guest, ReplayPlan& plan);
+  void doubt_stopped_clock();
   Result<void> find_process();
   std::optional<Error> refusal(const Job& job) const;
   bool decode(Job* job, HeldGuest& guest, PhysMemory& memory);
@@ -163,6 +164,8 @@ class GuestSession {
   bool lost_while_held_ = false;
   bool missed_ram_ = false;
   bool recheck_ = false;  // another boot may run
+  std::optional<std::uint64_t> live_ticks_;  // as live answers last saw them advance
+  Clock::time_point live_ticks_at_{};
   bool ever_attached_ = false;
 
   mutable std::mutex mutex_;

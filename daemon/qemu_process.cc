@@ -196,6 +196,7 @@ Result<bool> QemuProcess::has_socket(std::uint64_t inode) const {
       return std::unexpected(not_permitted(errno));
     if (entry == nullptr) return false;
     const ssize_t n = ::readlinkat(file.get(), entry->d_name, target.data(), target.size());
+    if (n < 0 && (errno == EACCES || errno == EPERM)) return std::unexpected(not_permitted(errno));
     if (n > 0 && std::string_view(target.data(), static_cast<std::size_t>(n)) == wanted)
       return true;
   }

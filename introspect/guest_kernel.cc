@@ -253,6 +253,8 @@ void GuestKernel::read_live(PhysMemory& memory) {
                                       : std::nullopt;
   const auto state =
       boot.system_state ? std::optional(batch.add(kernel.at(*boot.system_state), 4)) : std::nullopt;
+  const auto ticks =
+      boot.jiffies ? std::optional(batch.add(kernel.at(*boot.jiffies), 8)) : std::nullopt;
   const bool slide_told = model_->file->has_link_addresses();
   if (slide_told) kaslr_slide_ = kernel.slide;
   const auto crash_notes = !kaslr_slide_ && boot.vmcoreinfo
@@ -262,6 +264,7 @@ void GuestKernel::read_live(PhysMemory& memory) {
   if (online && batch[*online]) online_cpus_ = cpus_in_mask(*batch[*online]).size();
   if (state && batch[*state])
     boot_stage_ = boot.system_states.name_or_number(load_le(batch[*state]->data(), 4), "state");
+  ticks_ = ticks && batch[*ticks] ? std::optional(load_le(batch[*ticks]->data(), 8)) : std::nullopt;
   if (crash_notes && batch[*crash_notes])
     kaslr_slide_ = read_kaslr_slide(reader, GuestVirt(load_le(batch[*crash_notes]->data(), 8)));
 }

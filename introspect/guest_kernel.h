@@ -93,6 +93,9 @@ class GuestKernel {
 
   /// As after the last refresh(); reads nothing.
   KernelSummary summary() const;
+  /// The kernel's count of timer ticks as of the last refresh(). When it stands still, all CPUs
+  /// sleep, the guest is stopped, or its memory is that of a kernel that no longer runs.
+  std::optional<std::uint64_t> ticks() const { return ticks_; }
 
   // kNotReady, kUnsupported or kMismatch as the accessor that is needed; its attempts are in
   // summary().
@@ -160,6 +163,7 @@ class GuestKernel {
   std::optional<std::uint64_t> kaslr_slide_;
   std::optional<std::size_t> online_cpus_;
   std::optional<std::string> boot_stage_;
+  std::optional<std::uint64_t> ticks_;
 };
 
 }  // namespace guestscope

@@ -139,6 +139,8 @@ Result<BootModel> bind_boot(const KernelFile& file) {
   }
   boot.vmcoreinfo = optional_symbol(file, "vmcoreinfo_data");
   boot.system_state = optional_symbol(file, "system_state");
+  boot.jiffies = optional_symbol(file, "jiffies_64");
+  if (!boot.jiffies) boot.jiffies = optional_symbol(file, "jiffies");
   if (auto names = EnumNames::of(file.btf(), "system_states", "SYSTEM_"))
     boot.system_states = std::move(*names);
   const auto init_task = optional_symbol(file, "init_task");

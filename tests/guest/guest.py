@@ -408,9 +408,10 @@ class Answer:
 
 
 class Daemon:
-    """The daemon under test, on a free loopback port. vmlinux is the kernel file: "" for none, None for what kernel_file() says."""
+    """The daemon under test, on a free loopback port. vmlinux is the kernel file: "" for none, None for what kernel_file() says;
+    prefix: a command that runs the rest of the line. $GUESTSCOPE_MEMORY is --memory where that is not among the options."""
 
-    def __init__(self, guest=None, *options, gdb=None, vmlinux=None, port=None):
+    def __init__(self, guest=None, *options, gdb=None, vmlinux=None, port=None, prefix=()):
         self.binary = binary()
         if self.binary is None:
             raise HarnessError("guestscope is not built")
@@ -419,10 +420,13 @@ class Daemon:
             vmlinux = kernel_file(guest.kernel if guest else kernel("6.1"))
         file = ["--vmlinux", vmlinux] if vmlinux else []
         # Tests ask as fast as they can.
+        memory = os.environ.get("GUESTSCOPE_MEMORY")
+        if memory and not any(str(word).startswith("--memory") for word in options):
+            file += ["--memory", memory]
         share = [] if any(str(word).startswith("--max-pause-share") for word in options) else ["--max-pause-share=100"]
         self.log = tempfile.TemporaryFile()
         self.process = Process(
-            [self.binary, "--gdb", gdb or guest.gdb, *file, "--listen", f"127.0.0.1:{self.port}", *share, *options],
+            [*prefix, self.binary, "--gdb", gdb or guest.gdb, *file, "--listen", f"127.0.0.1:{self.port}", *share, *options],
             stdout=subprocess.DEVNULL, stderr=self.log)
 
     def __enter__(self):

@@ -24,23 +24,24 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 
-# always: the kernel file (see FILES) and the QEMU ("" for the installed one, else fetch_qemu.sh's suite) of tests/run.sh; None: --matrix only.
+# always: the kernel file (see FILES), the QEMU ("" for the installed one, else fetch_qemu.sh's suite) and --memory of tests/run.sh; None:
+# --matrix only.
 # files: what --matrix gives the daemon.
 KernelRow = collections.namedtuple("KernelRow", "name what files always")
 FILES = {"vmlinux": "`vmlinux`", "vmlinuz": "`vmlinuz`", "none": "no file"}
 BOTH = ("none", "vmlinuz")
 ALL = ("none", "vmlinuz", "vmlinux")
 KERNELS = [
-    KernelRow("5.10", "x86-64", ALL, ("none", "")),
-    KernelRow("6.1", "x86-64", ALL, ("vmlinux", "")),
-    KernelRow("6.12", "x86-64", ALL, ("vmlinuz", "")),
-    KernelRow("7.2", "x86-64, with `sched_ext`", ALL, ("none", "trixie")),
+    KernelRow("5.10", "x86-64", ALL, ("none", "", "stub")),
+    KernelRow("6.1", "x86-64", ALL, ("vmlinux", "", "stub")),
+    KernelRow("6.12", "x86-64", ALL, ("vmlinuz", "", "process")),
+    KernelRow("7.2", "x86-64, with `sched_ext`", ALL, ("none", "trixie", "process")),
     KernelRow("6.1-rt", "x86-64, `PREEMPT_RT`, all drivers", BOTH, None),
     KernelRow("6.12-rt", "x86-64, `PREEMPT_RT`, all drivers", BOTH, None),
     KernelRow("6.12-generic", "x86-64, all drivers", BOTH, None),
     KernelRow("arm64/5.10", "arm64", BOTH, None),
     KernelRow("arm64/6.1", "arm64, only functions in kallsyms", BOTH, None),
-    KernelRow("arm64/6.12", "arm64, addresses of 52 bits", ALL, ("none", "")),
+    KernelRow("arm64/6.12", "arm64, addresses of 52 bits", ALL, ("none", "", "process")),
     KernelRow("arm64/6.12-16k", "arm64, pages of 16 KB", BOTH, None),
     KernelRow("arm64/7.2", "arm64, addresses of 52 bits", BOTH, None),
 ]
@@ -123,8 +124,8 @@ def tables():
     def always(row):
         if not row.always:
             return ""
-        file, qemu = row.always
-        return FILES[file] + (f", QEMU of {qemu}" if qemu else "")
+        file, qemu, memory = row.always
+        return FILES[file] + f", `--memory={memory}`" + (f", QEMU of {qemu}" if qemu else "")
 
     lines = ["| kernel | | always tested with | with `--matrix` |", "| --- | --- | --- | --- |"]
     lines += [f"| {row.name} | {row.what} | {always(row)} | {', '.join(FILES[file] for file in row.files)} |" for row in KERNELS]
@@ -205,8 +206,8 @@ def main():
     elif arguments.tests:
         for row in KERNELS:
             if row.always:
-                file, qemu = row.always
-                print(row.name, file, qemu or "-", *MODULES)
+                file, qemu, memory = row.always
+                print(row.name, file, qemu or "-", memory, *MODULES)
     elif arguments.check:
         problem = check(arguments.check)
         if problem:

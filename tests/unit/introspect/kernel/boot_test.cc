@@ -176,6 +176,52 @@ TEST_CASE("a reboot empties all three at once, and the new boot fills them again
   CHECK(watch.kernel.summary().location->slide == 0x3000000);
 }
 
+TEST_CASE("in doubt, what looks like another boot changes nothing") {
+  const auto model = load_model();
+  MiniGuest guest = MiniGuest::booted(model);
+  Watch watch(model);
+  REQUIRE(watch.after(guest) == "rrr");
+  const std::uint64_t attempts = watch.kernel.summary().maps.attempts;
+  watch.kernel.doubt();
+  CHECK(watch.kernel.refresh(guest.memory));
+  guest.poke("init_task", 1, offsetof(mini::task_struct, stack_canary));
+  CHECK_FALSE(watch.kernel.refresh(guest.memory));
+  watch.kernel.settle(false);
+  CHECK(watch.states() == "rrr");
+  CHECK(watch.kernel.summary().maps.attempts == attempts);
+  CHECK(watch.kernel.summary().boots == 1);
+  watch.after(guest);
+  CHECK(watch.kernel.summary().boots == 2);
+}
+
+TEST_CASE("a vCPU whose GS base is the boot's needs no page tables looked at") {
+  for (const std::uint64_t page_offset : {0xffff9c5340000000UL, 0xffff888000000000UL}) {
+    CAPTURE(page_offset);
+    const auto model = load_model();
+    MiniGuest guest(model, {.page_offset = page_offset});
+    guest.boot();
+    Watch watch(model);
+    REQUIRE(watch.after(guest) == "rrr");
+    // The tables of some process, elsewhere; under KASLR alone no other boot has these offsets.
+    PagingRegisters registers = watch.kernel.registers().load();
+    const bool random = page_offset != 0xffff888000000000UL;
+    registers.values[1] = 0x7777000;  // CR3
+    for (const std::size_t base : {4UL, 5UL}) {
+      registers.values[4] = registers.values[5] = 0;
+      registers.values[base] = guest.area_offset(1);
+      watch.kernel.registers().store(registers);
+      watch.kernel.doubt();
+      CHECK(watch.kernel.refresh(guest.memory) == random);
+      watch.kernel.settle(false);
+    }
+    registers.values[4] = registers.values[5] = 0;
+    watch.kernel.registers().store(registers);
+    watch.kernel.doubt();
+    CHECK_FALSE(watch.kernel.refresh(guest.memory));
+    watch.kernel.settle(false);
+  }
+}
+
 TEST_CASE("a reboot to the very same addresses is told by the boot's own random number") {
   const auto model = load_model();
   MiniGuest guest = MiniGuest::booted(model);

@@ -47,6 +47,22 @@ TEST_CASE_FIXTURE(Fixture, "an object that is known costs one exchange, and outl
   CHECK(kept->find(BtfKind::kStruct, "idr"));
 }
 
+TEST_CASE_FIXTURE(Fixture, "types read in doubt are known until it is settled, and kept if right") {
+  const std::uint64_t base = guest.put(kernel_object(own));
+  const std::uint64_t object =
+      guest.put(module_object(file_types(), base, module_types(file_types(), 1)));
+  for (const bool was_right : {false, true}) {
+    CAPTURE(was_right);
+    cache.doubt();
+    const auto first = get(object);
+    REQUIRE(first.has_value());
+    CHECK(*get(object) == *first);
+    cache.settle(was_right);
+    CHECK((*get(object) == *first) == was_right);
+    cache.clear();
+  }
+}
+
 TEST_CASE_FIXTURE(Fixture,
                   "when the file's types are not the kernel's BTF, that is read from its memory") {
   // As if the file's had been made from DWARF: what the guest has counts otherwise.

@@ -199,6 +199,7 @@ TEST_CASE("another kernel after a reboot is discovered anew") {
   MiniGuest other = MiniGuest::booted(load_model("other.vmlinux"));
   put_symbols(other);
   put_types(other);
+  other.poke("init_task", 0x1234, offsetof(mini::task_struct, stack_canary));
   REQUIRE(watch.settle(other) == "rrr");
   CHECK(watch.kernel.summary().location->release == "6.98.0-other");
 }
