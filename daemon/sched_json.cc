@@ -31,7 +31,8 @@ Json task_json(const TaskInfo& task) {
   set(json, "cpu", task.cpu);
   json["on_cpu"] = task.on_cpu;
   json["on_rq"] = task.on_rq;
-  if (task.cpus_allowed) json["cpus_allowed"] = cpu_list(*task.cpus_allowed);
+  if (task.cpus_allowed)
+    json["cpus_allowed"] = *task.cpus_allowed ? Json(**task.cpus_allowed) : Json(nullptr);
   set(json, "sum_exec_ns", task.sum_exec_ns);
   set(json, "since_run_ns", task.since_run_ns);
   set(json, "voluntary_switches", task.voluntary_switches);

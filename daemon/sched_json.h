@@ -4,7 +4,6 @@
 #pragma once
 
 #include "daemon/json_value.h"
-#include "introspect/cpu_masks.h"
 #include "introspect/run_queues.h"
 
 namespace guestscope {

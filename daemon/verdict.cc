@@ -9,6 +9,10 @@ namespace {
 // No guest has so many runnable tasks on a CPU: what says so is not set up yet, or no run queue.
 constexpr std::uint64_t kMaxTasks = 1 << 20;
 
+// A CPU of nohz_full that runs one task has no tick. Another CPU brings its clock up to date, once
+// a second (sched_tick_remote() of kernel/sched/core.c).
+constexpr std::uint64_t kMinStallMs = 1500;
+
 /// One rule in one sample, broken.
 struct Breach {
   std::string rule;
@@ -95,6 +99,7 @@ std::vector<Breach> check(const SchedSample& sample, const SchedSample* before,
 /// A rule that has been broken in every sample up to the last one that was looked at.
 struct Row {
   Violation violation;
+  std::uint64_t before_ms = 0;  ///< when the sample before the first was taken
   bool again = false;
 };
 
@@ -104,6 +109,7 @@ class Judge {
 
   void look(const SchedSample& sample) {
     paused_ = paused_ || sample.paused;
+    last_ms_ = sample.at_ms;
     if (sample.paused || !is_set_up(sample)) {
       ++verdict_.not_counted;
       end_rows(true);
@@ -133,6 +139,7 @@ class Judge {
                    .threshold = breach.threshold,
                    .from_ms = sample.at_ms,
                    .cause_unknown = breach.cause_unknown};
+      row.before_ms = before_ == nullptr ? sample.at_ms : before_->at_ms;
     }
     if (violation.samples == 0 || breach.value > violation.worst) {
       violation.worst = breach.value;
@@ -150,8 +157,12 @@ class Judge {
         ++at;
         continue;
       }
-      if (row.violation.samples >= thresholds_.sustained)
-        verdict_.violations.push_back(std::move(row.violation));
+      if (row.violation.samples >= thresholds_.sustained) {
+        if (row.violation.cause_unknown && row.violation.to_ms - row.before_ms <= kMinStallMs)
+          stood_ = true;
+        else
+          verdict_.violations.push_back(std::move(row.violation));
+      }
       at = rows_.erase(at);
     }
   }
@@ -177,6 +188,11 @@ class Judge {
                                     verdict_.samples, thresholds_.sustained + 1);
       return Verdict::Kind::kInconclusive;
     }
+    if (stood_ && last_ms_ <= kMinStallMs) {
+      verdict_.reason = fmt::format(
+          "a CPU's clock stood, which takes more than {} ms of samples to judge", kMinStallMs);
+      return Verdict::Kind::kInconclusive;
+    }
     verdict_.reason = "no rule was broken for long enough";
     return Verdict::Kind::kPass;
   }
@@ -185,6 +201,8 @@ class Judge {
   Verdict verdict_;
   const SchedSample* before_ = nullptr;
   bool paused_ = false;
+  bool stood_ = false;  ///< a clock, for too short a time to tell
+  std::uint64_t last_ms_ = 0;
   std::map<std::pair<std::string, unsigned>, Row> rows_;
 };
 
@@ -192,6 +210,15 @@ std::optional<std::uint64_t> figure(const RunQueue& queue, std::string_view path
   const FactValue* value = find_fact(queue.figures, path);
   const auto* number = value == nullptr ? nullptr : std::get_if<std::uint64_t>(&value->get());
   return number == nullptr ? std::nullopt : std::optional(*number);
+}
+
+/// Fair tasks that are queued and sleep already: since 6.12 the kernel takes them off, and out of
+/// nr_running, only when it would be their turn (sched_delayed).
+std::uint64_t delayed_tasks(const RunQueue& queue) {
+  if (const auto delayed = figure(queue, "cfs.h_nr_delayed")) return *delayed;
+  const auto queued = figure(queue, "cfs.h_nr_running");
+  const auto runnable = figure(queue, "cfs.h_nr_runnable");
+  return queued && runnable && *queued > *runnable ? *queued - *runnable : 0;
 }
 
 /// A fact of that form; null: there is none.
@@ -252,11 +279,13 @@ SchedSample make_sample(const RunQueueList& queues, const Facts& scx, std::uint6
   SchedSample sample{.at_ms = at_ms};
   for (const RunQueue& queue : queues.run_queues) {
     if (!queue.online || !queue.readable) continue;
-    sample.cpus.push_back({.cpu = queue.cpu,
-                           .nr_running = queue.nr_running,
-                           .idle = queue.idle,
-                           .clock = figure(queue, "clock"),
-                           .local_dsq_nr = figure(queue, "scx.local_dsq_nr")});
+    const std::uint64_t delayed = delayed_tasks(queue);
+    sample.cpus.push_back(
+        {.cpu = queue.cpu,
+         .nr_running = queue.nr_running - (delayed <= queue.nr_running ? delayed : 0),
+         .idle = queue.idle,
+         .clock = figure(queue, "clock"),
+         .local_dsq_nr = figure(queue, "scx.local_dsq_nr")});
   }
   if (const Facts* events = part<Facts>(scx, "events"))
     for (const Fact& event : *events)

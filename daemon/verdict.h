@@ -3,7 +3,8 @@
 // A rule is broken when a sample shows it broken; it counts only when it is broken in `sustained`
 // samples in a row. Samples in which nothing has been set up yet, or whose figures cannot be, do
 // not count and end every row, and neither does a guest that its owner has paused. A clock that
-// stands on a CPU with work is either a stalled CPU or a vCPU that the host did not run; from
+// stands on a CPU with work (and for longer than a second: the kernel itself looks after CPUs
+// without a tick that seldom) is either a stalled CPU or a vCPU that the host did not run; from
 // outside these cannot be told apart, so such a verdict is "inconclusive" and not "fail".
 //
 // Threads: pure functions on plain values.
@@ -23,7 +24,7 @@ namespace guestscope {
 /// What one snapshot says of a CPU. Empty: this kernel does not tell.
 struct CpuSample {
   unsigned cpu = 0;
-  std::uint64_t nr_running = 0;
+  std::uint64_t nr_running = 0;  ///< without those that sleep and are only taken off later
   bool idle = false;
   std::optional<std::uint64_t> clock{};         ///< ns
   std::optional<std::uint64_t> local_dsq_nr{};  ///< sched_ext

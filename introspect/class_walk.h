@@ -6,6 +6,7 @@
 // free of cycles; what could be read is kept, what could not is in problems(). Threads: one.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,6 +21,8 @@ namespace guestscope {
 struct FoundTask {
   GuestVirt task;
   Facts facts{};
+  /// Where the class knows of groups: the struct task_group that it is in, or null.
+  std::optional<GuestVirt> group{};
 };
 
 class ClassWalk {

@@ -102,9 +102,9 @@ class FairWalk final : public ClassWalk {
   void follow(const FairEntity& entity, std::size_t of);
   std::vector<const FairEntity*> entities_of(const Queue& queue) const;
   std::optional<FairAverage> average_of(const Queue& queue) const;
-  void emit(const FairEntity& entity, const std::optional<FairAverage>& average, std::size_t of,
-            std::vector<FoundTask>& into);
-  void add_group(const FairEntity& entity, std::size_t of, Facts& facts);
+  void emit(const FairEntity& entity, const std::optional<FairAverage>& average,
+            std::vector<FoundTask>& into) const;
+  std::optional<GuestVirt> group_of(const FairEntity& entity) const;
 
   std::uint64_t queue_place_;  ///< of a cfs_rq in a rq
   std::uint64_t task_place_;   ///< of an entity in a task
@@ -121,7 +121,6 @@ class FairWalk final : public ClassWalk {
   std::unordered_map<std::size_t, std::vector<FairEntity>> lone_tasks_;
   /// By index of the run queue: tasks found and counted, where these differ.
   std::map<std::size_t, std::pair<std::uint64_t, std::uint64_t>> incomplete_;
-  std::unordered_set<std::uint64_t> bad_groups_;  ///< of which it has been said
   Problems problems_;
 };
 
@@ -223,24 +222,21 @@ std::optional<FairAverage> FairWalk::average_of(const Queue& queue) const {
   return FairAverage::of(*queue.sums, tree, current);
 }
 
-void FairWalk::add_group(const FairEntity& entity, std::size_t of, Facts& facts) {
+std::optional<GuestVirt> FairWalk::group_of(const FairEntity& entity) const {
   const auto found = by_address_.find(entity.own_queue.value());
-  if (groups_ == nullptr || found == by_address_.end()) return;
-  const Queue& queue = queues_[found->second];
-  if (!queue_reads_.layout()[kGroup].present) return;
-  auto name = groups_->name(queue.group);
-  if (!name && bad_groups_.insert(queue.group.value()).second)
-    problems_.add(tasks_of(of) + ".group", name.error());
-  facts.push_back({.name = "group", .value = name ? FactValue(*std::move(name)) : FactValue()});
+  if (groups_ == nullptr || found == by_address_.end()) return std::nullopt;
+  if (!queue_reads_.layout()[kGroup].present) return std::nullopt;
+  return queues_[found->second].group;
 }
 
 void FairWalk::emit(const FairEntity& entity, const std::optional<FairAverage>& average,
-                    std::size_t of, std::vector<FoundTask>& into) {
-  FoundTask task{.task = entity.address.wrapping_add(-task_place_), .facts = entity.facts};
+                    std::vector<FoundTask>& into) const {
+  FoundTask task{.task = entity.address.wrapping_add(-task_place_),
+                 .facts = entity.facts,
+                 .group = group_of(entity)};
   if (average)
     task.facts.push_back(
         {.name = "eligible", .value = average->is_eligible(entity.share.vruntime)});
-  add_group(entity, of, task.facts);
   into.push_back(std::move(task));
 }
 
@@ -263,7 +259,7 @@ std::vector<FoundTask> FairWalk::tasks(std::size_t of) {
     std::size_t average;
   };
   std::vector<FoundTask> found;
-  for (const FairEntity& entity : lone_tasks_[of]) emit(entity, std::nullopt, of, found);
+  for (const FairEntity& entity : lone_tasks_[of]) emit(entity, std::nullopt, found);
   // The last one is next: what is in a group takes the group's place.
   std::vector<Open> open;
   std::vector<std::optional<FairAverage>> averages;
@@ -288,7 +284,7 @@ std::vector<FoundTask> FairWalk::tasks(std::size_t of) {
       enter(at.entity->group_queue.value(), at.entity->address);
       continue;
     }
-    emit(*at.entity, averages[at.average], of, found);
+    emit(*at.entity, averages[at.average], found);
     if (at.entity->on_rq) ++queued;
   }
   // While a tree is rotated, whole branches are in it by no pointer.

@@ -125,6 +125,10 @@ inline constexpr std::size_t kMaxGroupSteps = 1024;
 /// has its own, and each can name every CPU. 1024 CPUs take 20 MB.
 inline constexpr std::size_t kMaxTopologyBytes = 64U << 20;
 inline constexpr std::size_t kDomainBytes = 4096;
+/// What an answer about tasks and queues may hold of texts and lists that differ from task to task
+/// and can be long (allowed CPUs up to 20 KB, a group's path 4 KB): half a kilobyte for each of the
+/// most tasks there can be. Real ones have 20 bytes, in containers 300.
+inline constexpr std::size_t kMaxAnswerTextBytes = 32U << 20;
 /// A scheduling domain's or softirq's name.
 inline constexpr std::size_t kMaxKernelLabelBytes = 64;
 

@@ -5,7 +5,6 @@
 #include <numeric>
 #include <tuple>
 #include <unordered_map>
-#include <unordered_set>
 
 #include "introspect/dl_tasks.h"
 #include "introspect/fair_tasks.h"
@@ -113,7 +112,17 @@ void QueuedTasks::complete(std::vector<Candidate>& candidates,
   read_rest();
   for (const auto& [candidate, walk] : asked)
     for (FoundTask& found : walk->tasks(candidate->queue))
-      if (found.task == candidate->found.task) candidate->found.facts = std::move(found.facts);
+      if (found.task == candidate->found.task) candidate->found = std::move(found);
+}
+
+/// Null when it cannot be read, or when the answer has no room for it.
+FactValue QueuedTasks::group_name(GuestVirt group, std::size_t queue) {
+  if (context_.budget.spent()) return {};
+  auto name = groups_->name(group);
+  if (name) return context_.budget.take(name->size()) ? FactValue(*std::move(name)) : FactValue();
+  if (bad_groups_.insert(group.value()).second)
+    problems_.add(tasks_of(queue) + ".group", name.error());
+  return {};
 }
 
 void QueuedTasks::place(RunQueue& queue, const Running& running, const Candidate& candidate,
@@ -133,6 +142,9 @@ void QueuedTasks::place(RunQueue& queue, const Running& running, const Candidate
                    .path = {},
                    .address = candidate.found.task.value()});
   QueuedTask placed{.task = *task, .current = is_current, .facts = candidate.found.facts};
+  if (candidate.found.group)
+    placed.facts.push_back(
+        {.name = "group", .value = group_name(*candidate.found.group, candidate.queue)});
   set_since_run(placed.task, queue.clock_task);
   if (is_current) queue.curr = placed.task;
   if (running.donor != running.task)
@@ -164,6 +176,7 @@ void QueuedTasks::fill(std::vector<RunQueue>& queues, std::span<const Running> r
   std::vector<Candidate> candidates = collect(queues);
   const auto tasks = read_all(queues, running, candidates);
   complete(candidates, tasks);
+  for (const auto& walk : walks_) problems_.add_all(walk->problems());
   std::vector<std::size_t> order(candidates.size());
   std::iota(order.begin(), order.end(), 0U);
   std::ranges::stable_sort(order, {}, [&](std::size_t i) {
@@ -171,7 +184,6 @@ void QueuedTasks::fill(std::vector<RunQueue>& queues, std::span<const Running> r
   });
   for (const std::size_t i : order)
     place(queues[candidates[i].queue], running[candidates[i].queue], candidates[i], tasks[i]);
-  for (const auto& walk : walks_) problems_.add_all(walk->problems());
 }
 
 }  // namespace guestscope

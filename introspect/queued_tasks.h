@@ -7,6 +7,7 @@
 
 #include <memory>
 #include <optional>
+#include <unordered_set>
 
 #include "introspect/class_walk.h"
 #include "introspect/run_queues.h"
@@ -51,6 +52,7 @@ class QueuedTasks {
                                          std::vector<Candidate>& candidates);
   void complete(std::vector<Candidate>& candidates, std::span<const Result<TaskInfo>> tasks);
   ClassWalk* walk_of(std::string_view class_name);
+  FactValue group_name(GuestVirt group, std::size_t queue);
   void place(RunQueue& queue, const Running& running, const Candidate& candidate,
              const Result<TaskInfo>& task);
 
@@ -58,6 +60,7 @@ class QueuedTasks {
   Problems& problems_;
   std::optional<TaskGroups> groups_;
   std::vector<std::unique_ptr<ClassWalk>> walks_;
+  std::unordered_set<std::uint64_t> bad_groups_;  ///< of which it has been said
 };
 
 }  // namespace guestscope

@@ -1,5 +1,6 @@
 #include "introspect/rt_tasks.h"
 
+#include <map>
 #include <ranges>
 #include <unordered_map>
 #include <unordered_set>
@@ -41,7 +42,7 @@ struct Queue {
   GuestVirt owner{};   ///< the entity that stands for it; null for a CPU's own
   Facts facts{};
   GuestVirt group{};
-  std::vector<std::vector<Entity>> lists{};
+  std::map<std::size_t, std::vector<Entity>> lists{};  ///< those that are not empty
 };
 
 /// How far along a list.
@@ -95,7 +96,7 @@ class RtWalk final : public ClassWalk {
   void enter(GuestVirt address, std::size_t index, const StructView& view);
   void follow(const ListPlace& place, GuestVirt node);
   Entity decode(const StructView& view, GuestVirt address) const;
-  FoundTask found(const Entity& entity, const Queue& queue);
+  FoundTask found(const Entity& entity, const Queue& queue) const;
   void damaged(std::size_t of, GuestVirt at, std::string message) {
     problems_.add(tasks_of(of), {.code = ErrorCode::kCorrupt,
                                  .message = std::move(message),
@@ -116,7 +117,6 @@ class RtWalk final : public ClassWalk {
   StepBatch<ListPlace> entity_reads_;
   StepBatch<std::size_t> task_reads_;  ///< with the indexes of their run queues
   std::unordered_map<std::size_t, std::vector<Entity>> lone_tasks_;
-  std::unordered_set<std::uint64_t> bad_groups_;  ///< of which it has been said
   Problems problems_;
 };
 
@@ -138,9 +138,8 @@ void RtWalk::enter(GuestVirt address, std::size_t index, const StructView& view)
   queue.group = view.pointer(kGroup);
   if (groups_ != nullptr) groups_->add(queue.group);
   const ByteSpan lists = view.bytes(kLists);
-  queue.lists.resize(lists.size() / list_bytes_);
   const GuestVirt first = address.wrapping_add(view.layout()[kLists].offset);
-  for (std::size_t i = 0; i < queue.lists.size(); ++i) {
+  for (std::size_t i = 0; i < lists.size() / list_bytes_; ++i) {
     const std::uint64_t next = load_le(lists.data() + i * list_bytes_ + next_place_, 8);
     follow({.queue = index, .list = i, .head = first.wrapping_add(i * list_bytes_)},
            GuestVirt(next));
@@ -191,15 +190,10 @@ void RtWalk::take(std::span<VirtRead>& reads) {
   });
 }
 
-FoundTask RtWalk::found(const Entity& entity, const Queue& queue) {
+FoundTask RtWalk::found(const Entity& entity, const Queue& queue) const {
   FoundTask task{.task = entity.address.wrapping_add(-task_place_), .facts = entity.facts};
   for (const Fact& fact : queue.facts) task.facts.push_back(fact);
-  if (groups_ == nullptr) return task;
-  auto name = groups_->name(queue.group);
-  if (!name && bad_groups_.insert(queue.group.value()).second)
-    problems_.add(tasks_of(queue.of) + ".group", name.error());
-  task.facts.push_back(
-      {.name = "group", .value = name ? FactValue(*std::move(name)) : FactValue()});
+  if (groups_ != nullptr) task.group = queue.group;
   return task;
 }
 
@@ -213,7 +207,7 @@ std::vector<FoundTask> RtWalk::tasks(std::size_t of) {
   const auto enter_queue = [&](std::uint64_t address, GuestVirt owner) {
     const Queue& queue = queues_[by_address_.at(address)];
     if (queue.owner != owner) return;
-    for (const auto& list : queue.lists | std::views::reverse)
+    for (const auto& [priority, list] : queue.lists | std::views::reverse)
       for (const Entity& entity : list | std::views::reverse) open.emplace_back(&entity, &queue);
   };
   if (const auto root = roots_.find(of); root != roots_.end())

@@ -16,6 +16,7 @@ struct Figure {
   const char* name;
   const char* path;  ///< in struct rq; alternatives as in FieldNeed
   Kind kind = Kind::kUnsigned;
+  bool of_core = false;  ///< kept in the queue that rq.core points to
 };
 
 constexpr FieldNeed kFixed[] = {{"nr_running"},
@@ -24,7 +25,8 @@ constexpr FieldNeed kFixed[] = {{"nr_running"},
                                 {"cpu", kOptional},
                                 {"clock_task", kOptional},
                                 {"donor", kOptional},
-                                {"idle_state", kOptional}};
+                                {"idle_state", kOptional},
+                                {"core", kOptional}};
 static_assert(std::size(kFixed) == kRqFirstFigure);
 
 // Figures of a group stand together. docs/interface.md has the same list, with what each means.
@@ -123,9 +125,9 @@ constexpr Figure kFigures[] = {
     {"llc", "nr_preferred", "nr_pref_llc_running"},
 
     {"core", "enabled", "core_enabled", kBool},
-    {"core", "cookie", "core_cookie"},
-    {"core", "forceidle_count", "core_forceidle_count"},
-    {"core", "forceidle_occupation", "core_forceidle_occupation"},
+    {"core", "cookie", "core_cookie", Kind::kUnsigned, true},
+    {"core", "forceidle_count", "core_forceidle_count", Kind::kUnsigned, true},
+    {"core", "forceidle_occupation", "core_forceidle_occupation", Kind::kUnsigned, true},
 };
 
 constexpr auto kNeeds = [] {
@@ -149,16 +151,17 @@ FactValue value_of(const StructView& rq, std::size_t field, Kind kind) {
 
 const StructNeed kRunQueueNeed = {"rq", kNeeds};
 
-Facts run_queue_figures(const StructView& rq) {
+Facts run_queue_figures(const StructView& rq, const StructView* core) {
   Facts figures;
   Facts group;
   for (std::size_t i = 0; i < std::size(kFigures); ++i) {
     const Figure& figure = kFigures[i];
     const std::size_t field = kRqFirstFigure + i;
     const bool in_group = *figure.group != '\0';
-    if (rq.has(field))
+    const StructView* const from = figure.of_core ? core : &rq;
+    if (from != nullptr && from->has(field))
       (in_group ? group : figures)
-          .push_back({.name = figure.name, .value = value_of(rq, field, figure.kind)});
+          .push_back({.name = figure.name, .value = value_of(*from, field, figure.kind)});
     const bool group_ends =
         i + 1 == std::size(kFigures) || std::string_view(kFigures[i + 1].group) != figure.group;
     if (in_group && group_ends && !group.empty())

@@ -18,10 +18,13 @@ enum RqField : std::size_t {
   kRqClockTask,
   kRqDonor,
   kRqIdleState,
+  kRqCore,
   kRqFirstFigure
 };
 
-/// All figures that this kernel has, in groups ("cfs": {…}), in the order of the table.
-Facts run_queue_figures(const StructView& rq);
+/// All figures that this kernel has, in groups ("cfs": {…}), in the order of the table. `core`: the
+/// queue that keeps what concerns the whole core (rq.core), whose own figures go stale elsewhere;
+/// null: that cannot be read, and these are left out.
+Facts run_queue_figures(const StructView& rq, const StructView* core);
 
 }  // namespace guestscope

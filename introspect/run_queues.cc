@@ -1,6 +1,7 @@
 #include "introspect/run_queues.h"
 
 #include <algorithm>
+#include <unordered_map>
 
 #include "introspect/queued_tasks.h"
 #include "introspect/run_queue_figures.h"
@@ -24,13 +25,38 @@ std::optional<Error> foreign(const RunQueue& queue, const StructView& rq) {
                .address = queue.address.value()};
 }
 
-void decode(RunQueue& queue, const StructView& rq) {
+void decode(RunQueue& queue, const StructView& rq, const StructView* core) {
   queue.readable = true;
   queue.nr_running = rq.u64(kRqNrRunning);
   queue.idle = rq.has(kRqIdle) && rq.pointer(kRqCurr) == rq.pointer(kRqIdle);
   if (rq.has(kRqClockTask)) queue.clock_task = rq.u64(kRqClockTask);
-  queue.figures = run_queue_figures(rq);
+  queue.figures = run_queue_figures(rq, core);
 }
+
+/// Where core scheduling keeps what concerns a whole core: the queue of one of its CPUs.
+class Cores {
+ public:
+  Cores(std::span<const RunQueue> queues, const StructBatch& batch)
+      : queues_(queues), batch_(batch) {
+    for (std::size_t i = 0; i < queues.size(); ++i)
+      if (queues[i].online) by_address_.emplace(queues[i].address, i);
+  }
+
+  /// None: it is no queue that could be read.
+  std::optional<StructView> of(const StructView& rq) const {
+    if (!rq.has(kRqCore)) return rq;
+    const auto found = by_address_.find(rq.pointer(kRqCore));
+    if (found == by_address_.end()) return std::nullopt;
+    const auto core = batch_[found->second];
+    if (!core || foreign(queues_[found->second], *core)) return std::nullopt;
+    return *core;
+  }
+
+ private:
+  std::span<const RunQueue> queues_;
+  const StructBatch& batch_;
+  std::unordered_map<GuestVirt, std::size_t> by_address_;
+};
 
 enum IdleState : std::size_t { kStateName };
 constexpr FieldNeed kIdleStateFields[] = {{"name"}};
@@ -80,7 +106,8 @@ void add_ext_tasks(SchedContext& context, RunQueueList& list) {
   for (std::size_t i = 0; i < listed.size(); ++i) {
     std::vector<QueuedTask>& tasks = list.run_queues[i].tasks;
     const auto added = tasks.begin() + static_cast<std::ptrdiff_t>(listed[i]);
-    const std::vector<QueuedTask> ext(added, tasks.end());
+    std::vector<QueuedTask> ext(std::make_move_iterator(added),
+                                std::make_move_iterator(tasks.end()));
     tasks.erase(added, tasks.end());
     std::erase_if(tasks, [&](const QueuedTask& task) {
       return std::ranges::any_of(
@@ -88,7 +115,7 @@ void add_ext_tasks(SchedContext& context, RunQueueList& list) {
     });
     const auto idle = std::ranges::find(
         tasks, "idle", [](const QueuedTask& task) { return task.task.sched_class; });
-    tasks.insert(idle, ext.begin(), ext.end());
+    tasks.insert(idle, std::make_move_iterator(ext.begin()), std::make_move_iterator(ext.end()));
   }
 }
 
@@ -122,6 +149,7 @@ Result<RunQueueList> read_run_queues(SchedContext& context, bool with_tasks) {
   }
   read_together(context.memory, queues, tasks);
 
+  const Cores cores(list.run_queues, queues);
   std::vector<QueuedTasks::Running> running(list.run_queues.size());
   std::vector<GuestVirt> idle_states(list.run_queues.size());
   for (std::size_t i = 0; i < list.run_queues.size(); ++i) {
@@ -133,7 +161,8 @@ Result<RunQueueList> read_run_queues(SchedContext& context, bool with_tasks) {
     } else if (auto wrong = foreign(queue, *rq)) {
       list.problems.add(fmt::format("runqueues[{}]", i), *std::move(wrong));
     } else {
-      decode(queue, *rq);
+      const auto core = cores.of(*rq);
+      decode(queue, *rq, core ? &*core : nullptr);
       idle_states[i] = rq->pointer(kRqIdleState);
       running[i] = {.task = rq->pointer(kRqCurr),
                     .donor = rq->pointer(rq->has(kRqDonor) ? kRqDonor : kRqCurr)};
@@ -146,6 +175,7 @@ Result<RunQueueList> read_run_queues(SchedContext& context, bool with_tasks) {
   } else {
     read_current(context, running, list);
   }
+  context.budget.report("runqueues", list.problems);
   return list;
 }
 

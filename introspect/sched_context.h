@@ -2,19 +2,21 @@
 #pragma once
 
 #include "introspect/accessors.h"
+#include "introspect/answer_budget.h"
 #include "introspect/kernel_memory.h"
 #include "introspect/kernel_model.h"
 #include "introspect/layouts.h"
 
 namespace guestscope {
 
-/// Borrows everything. Lives within one snapshot.
+/// Borrows everything but the budget. Lives within one snapshot, for one answer.
 struct SchedContext {
   KernelMemory& memory;
   Layouts& layouts;
   const KernelModel& model;
   const RunQueueModel& queues;  ///< of the model
   const PerCpuOffsets& per_cpu;
+  AnswerBudget budget{};
 
   const KernelLocation& location() const { return per_cpu.location; }
   /// A per-CPU symbol's value as the address to which a CPU's offset is added. (x86-64 before 6.15

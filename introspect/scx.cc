@@ -78,7 +78,7 @@ class Reader {
 
   Result<Facts> read() {
     GS_ASSIGN(variables_, read_variables(context_));
-    schedulers_ = read_schedulers(context_, GuestVirt(variables_[kRoot].value_or(0)), problems_);
+    find_schedulers();
     if (auto clock = read_scx_clock(context_))
       clock_ = *clock;
     else
@@ -91,11 +91,33 @@ class Reader {
     add_schedulers();
     add_queues();
     add_cpus();
+    context_.budget.report("scx", problems_);
     return std::move(facts_);
   }
 
  private:
   const ScxScheduler* root() const { return schedulers_.empty() ? nullptr : &schedulers_[0]; }
+
+  void find_schedulers() {
+    const std::string state = names_.state(*variables_[kState]);
+    const std::size_t before = problems_.list().size() + problems_.left_out();
+    if (variables_[kRoot]) {
+      schedulers_ = read_schedulers(context_, GuestVirt(*variables_[kRoot]), problems_);
+    } else if (state != "disabled") {
+      auto only = read_static_scheduler(context_);
+      if (!only)
+        problems_.add("ops", std::move(only).error());
+      else if (*only)
+        schedulers_.push_back(**std::move(only));
+    }
+    const bool said = problems_.list().size() + problems_.left_out() != before;
+    // While the kernel enables or disables one, there may be none.
+    if (schedulers_.empty() && state == "enabled" && !said)
+      problems_.add("ops", {.code = ErrorCode::kCorrupt,
+                            .message = "enabled, but the kernel names no scheduler",
+                            .path = {},
+                            .address = {}});
+  }
 
   void add(const char* name, FactValue value) {
     facts_.push_back({.name = name, .value = std::move(value)});

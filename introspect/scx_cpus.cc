@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "introspect/cpu_masks.h"
 #include "introspect/struct_batch.h"
 
 namespace guestscope {
@@ -65,8 +66,7 @@ struct MaskPlace {
 
 class Kicks {
  public:
-  explicit Kicks(SchedContext& context)
-      : context_(context), bytes_((context.per_cpu.offsets.size() + 63) / 64 * 8) {}
+  explicit Kicks(SchedContext& context) : context_(context), bytes_(cpu_mask_bytes(context)) {}
 
   /// Announces the sets in a structure of that layout for one CPU.
   void add(const StructNeed& need, std::size_t cpu, GuestVirt object) {
@@ -92,30 +92,38 @@ class Kicks {
         masks_.push_back({.cpu = pointers_[i].cpu,
                           .name = pointers_[i].name,
                           .at = GuestVirt(load_le(bytes->data(), 8))});
-    ReadBatch masks;
-    for (const MaskPlace& place : masks_) masks.add(place.at, bytes_);
-    masks.read(context_.memory);
     std::vector<Facts> kicks(cpus);
-    for (std::size_t i = 0; i < masks_.size(); ++i) {
+    const std::size_t step =
+        std::max<std::size_t>(1, kStructStepBytes / std::max<std::size_t>(1, bytes_));
+    for (std::size_t first = 0; first < masks_.size(); first += step)
+      read_some(std::span(masks_).subspan(first, std::min(step, masks_.size() - first)), kicks);
+    return kicks;
+  }
+
+ private:
+  void read_some(std::span<const MaskPlace> places, std::vector<Facts>& kicks) {
+    ReadBatch masks;
+    for (const MaskPlace& place : places) masks.add(place.at, bytes_);
+    masks.read(context_.memory);
+    for (std::size_t i = 0; i < places.size(); ++i) {
       const auto bytes = masks[i];
       if (!bytes) continue;  // not allocated yet
       FactList list;
       for (const unsigned cpu : cpus_in_mask(*bytes)) list.emplace_back(cpu);
       if (!list.empty())
-        kicks[masks_[i].cpu].push_back({.name = kKickNames[masks_[i].name], .value = list});
+        kicks[places[i].cpu].push_back(
+            {.name = kKickNames[places[i].name], .value = context_.budget.list(std::move(list))});
     }
-    return kicks;
   }
 
- private:
   SchedContext& context_;
   std::size_t bytes_;
   std::vector<MaskPlace> pointers_, masks_;
 };
 
-Facts describe(const StructView& rq, const ScxNames& names, unsigned cpu) {
+Facts describe(SchedContext& context, const StructView& rq, const ScxNames& names, unsigned cpu) {
   Facts facts{{.name = "cpu", .value = cpu},
-              {.name = "flags", .value = names.rq_flags(rq.u64(kFlags))},
+              {.name = "flags", .value = context.budget.list(names.rq_flags(rq.u64(kFlags)))},
               {.name = "nr_running", .value = rq.u64(kNrRunning)},
               {.name = "local_dsq_nr", .value = rq.u64(kLocalNr)}};
   const auto add = [&](std::size_t field, const char* name) {
@@ -154,7 +162,7 @@ std::vector<ScxCpu> read_scx_cpus(SchedContext& context, const ScxNames& names,
     }
     const GuestVirt at = batch.address(i);
     ScxCpu cpu{.cpu = cpus[i],
-               .facts = describe(*rq, names, cpus[i]),
+               .facts = describe(context, *rq, names, cpus[i]),
                .nr_running = rq->u64(kNrRunning),
                .runnable = at.wrapping_add((**layout)[kRunnable].offset),
                .first_runnable = rq->pointer(kFirstRunnable)};

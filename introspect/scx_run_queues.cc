@@ -25,7 +25,7 @@ struct Adding {
   std::vector<GuestVirt> tasks{};  ///< the current one first
 };
 
-void add_flag_names(RunQueue& queue, const FactList& flags) {
+void add_flag_names(RunQueue& queue, const FactValue& flags) {
   for (Fact& group : queue.figures) {
     if (group.name != "scx") continue;
     Facts figures = std::get<Facts>(group.value.get());
@@ -65,7 +65,8 @@ std::vector<ScxList> lists_of(SchedContext& context, const ScxNames& names,
       lists.resize(lists.size() + 2);
       continue;
     }
-    if (rq->has(kFlags)) add_flag_names(queue, names.rq_flags(rq->u64(kFlags)));
+    if (rq->has(kFlags))
+      add_flag_names(queue, context.budget.list(names.rq_flags(rq->u64(kFlags))));
     adding[i].with_current = queue.curr && queue.curr->sched_class == "ext";
     if (adding[i].with_current) adding[i].tasks.push_back(queue.curr->address);
     lists.push_back(list_of(*heads[i], place));

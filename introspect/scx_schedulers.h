@@ -10,8 +10,8 @@
 namespace guestscope {
 
 struct ScxScheduler {
-  GuestVirt address;
-  std::string name;  ///< guest bytes
+  GuestVirt address;  ///< of struct scx_sched, or of the only scheduler's struct sched_ext_ops
+  std::string name;   ///< guest bytes
   std::uint64_t flags = 0;
   std::optional<std::int64_t> level{}, bypass_depth{};
   std::optional<bool> aborting{};
@@ -25,6 +25,9 @@ struct ScxScheduler {
 /// The one at the root first. A null `root` has none.
 std::vector<ScxScheduler> read_schedulers(SchedContext& context, GuestVirt root,
                                           Problems& problems);
+/// On kernels without a pointer to the root, where there is one at most: none while the kernel has
+/// no functions of one. kUnsupported: they are not where they are sought.
+Result<std::optional<ScxScheduler>> read_static_scheduler(SchedContext& context);
 /// Those that have ended, of which tables of functions (BPF_MAP_TYPE_STRUCT_OPS) still know.
 std::vector<ScxScheduler> find_ended_schedulers(SchedContext& context,
                                                 std::span<const ScxScheduler> running,

@@ -48,8 +48,8 @@ constexpr StructNeed kRunnableNodeNeed = {"list_head", kRunnableNodeFields};
 constexpr FieldNeed kClockFields[] = {{"mult"}, {"shift"}};
 constexpr StructNeed kClockSource = {"clocksource", kClockFields};
 
-ScxTask decode(const StructView& view, GuestVirt address, const ScxNames& names,
-               std::uint32_t node) {
+ScxTask decode(SchedContext& context, const StructView& view, GuestVirt address,
+               const ScxNames& names, std::uint32_t node) {
   ScxTask task{.address = address,
                .pid = view.s64(kPid),
                .comm = std::string(view.text(kComm)),
@@ -66,7 +66,7 @@ ScxTask decode(const StructView& view, GuestVirt address, const ScxNames& names,
   add(kSlice, "slice_ns", view.u64(kSlice));
   add(kVtime, "dsq_vtime", view.u64(kVtime));
   add(kWeight, "weight", view.u64(kWeight));
-  add(kFlags, "flags", names.task_flags(view.u64(kFlags)));
+  add(kFlags, "flags", context.budget.list(names.task_flags(view.u64(kFlags))));
   add(kFlags, "scx_state", names.task_state(view.u64(kFlags)));
   add(kOpsState, "ops_state", names.ops_state(view.u64(kOpsState)));
   add(kStickyCpu, "sticky_cpu", view.s64(kStickyCpu));
@@ -183,7 +183,9 @@ class ListWalk {
   }
 
   void read_ahead() {
-    const auto all = read_all_tasks(context_);
+    SchedContext aside = context_;  // of these tasks nothing is told: that has a budget of its own
+    aside.budget = AnswerBudget();
+    const auto all = read_all_tasks(aside);
     if (!all) return;  // then one by one
     StructBatch batches[] = {StructBatch(*nodes_[0]), StructBatch(*nodes_[1])};
     for (const TaskInfo& task : all->tasks)
@@ -222,7 +224,8 @@ std::vector<Result<ScxTask>> read_scx_tasks(SchedContext& context, const ScxName
   read_structs(
       context.memory, **layout, addresses, [&](std::size_t i, const Result<StructView>& view) {
         if (view)
-          tasks.push_back(decode(*view, addresses[i], names, (**places)[kRunnableNode].offset));
+          tasks.push_back(
+              decode(context, *view, addresses[i], names, (**places)[kRunnableNode].offset));
         else
           tasks.push_back(std::unexpected(view.error()));
       });

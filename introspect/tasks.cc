@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <bit>
 #include <map>
+#include <unordered_map>
 
+#include "introspect/cpu_masks.h"
 #include "introspect/idr.h"
 #include "introspect/run_queues.h"
 #include "introspect/struct_batch.h"
@@ -142,11 +144,23 @@ TaskInfo decode(const SchedContext& context, const StructView& view, GuestVirt a
   return task;
 }
 
-/// Of a struct cpumask, what possible CPUs need.
-std::size_t mask_bytes(const SchedContext& context) {
-  return std::min(context.model.per_cpu->mask_bytes,
-                  (context.per_cpu.offsets.size() + 63) / 64 * 8);
-}
+/// Sets of CPUs as texts: most tasks have one of few.
+class AllowedTexts {
+ public:
+  explicit AllowedTexts(AnswerBudget& budget) : budget_(budget) {}
+
+  /// Null: the answer has no room for it. `mask` must stay where it is.
+  std::shared_ptr<const std::string> of(ByteSpan mask) {
+    if (budget_.spent()) return nullptr;
+    auto& text = texts_[{reinterpret_cast<const char*>(mask.data()), mask.size()}];
+    if (text == nullptr) text = std::make_shared<const std::string>(cpu_list(cpus_in_mask(mask)));
+    return budget_.take(text->size()) ? text : nullptr;  // each is printed on its own
+  }
+
+ private:
+  AnswerBudget& budget_;
+  std::unordered_map<std::string_view, std::shared_ptr<const std::string>> texts_;
+};
 
 struct TaskLayouts {
   const StructLayout* task;
@@ -162,9 +176,10 @@ void read_some(SchedContext& context, const TaskLayouts& layouts,
     batch.add(address);
     masks.add(
         address.is_null() || !allowed.present ? GuestVirt() : address.wrapping_add(allowed.offset),
-        mask_bytes(context));
+        cpu_mask_bytes(context));
   }
   read_together(context.memory, batch, masks);
+  AllowedTexts allowed_texts(context.budget);
   for (std::size_t i = 0; i < addresses.size(); ++i) {
     const auto view = batch[i];
     if (!view) {
@@ -172,7 +187,7 @@ void read_some(SchedContext& context, const TaskLayouts& layouts,
       continue;
     }
     TaskInfo task = decode(context, *view, addresses[i]);
-    if (const auto mask = masks[i]) task.cpus_allowed = cpus_in_mask(*mask);
+    if (const auto mask = masks[i]) task.cpus_allowed = allowed_texts.of(*mask);
     into.push_back(std::move(task));
   }
 }
@@ -291,6 +306,7 @@ Result<TaskList> read_all_tasks(SchedContext& context) {
     expected.push_back(found.pid);
   }
   auto tasks = read_tasks(context, addresses);
+  context.budget.report("tasks", list.problems);
   for (std::size_t i = 0; i < tasks.size(); ++i) {
     if (!tasks[i])
       list.problems.add(fmt::format("pid {}", expected[i]), std::move(tasks[i]).error());

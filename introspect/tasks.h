@@ -5,6 +5,7 @@
 // field is behind each figure.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -35,7 +36,8 @@ struct TaskInfo {
   std::optional<unsigned> cpu;  ///< where it runs, waits or ran last
   bool on_cpu = false;
   bool on_rq = false;  ///< runnable, or just being moved
-  std::optional<std::vector<unsigned>> cpus_allowed;
+  /// "0-3,7", shared by tasks that have the same; null: the answer has no room for it.
+  std::optional<std::shared_ptr<const std::string>> cpus_allowed;
   Figure sum_exec_ns;   ///< time that it has run
   Figure exec_start;    ///< clock_task of its CPU when it was last accounted
   Figure since_run_ns;  ///< by its CPU's clock_task, which stands while that CPU is idle

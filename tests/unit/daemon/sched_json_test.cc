@@ -55,7 +55,7 @@ TEST_CASE("a task has every member that is known of it, and no others") {
   task.nice = -5;
   task.rt_priority = 0;
   task.cpu = 3;
-  task.cpus_allowed = {0, 1, 2, 5, 7, 8};
+  task.cpus_allowed = std::make_shared<const std::string>("0-2,5,7-8");
   task.sum_exec_ns = 1;
   task.since_run_ns = 2;
   task.voluntary_switches = 3;
@@ -71,6 +71,8 @@ TEST_CASE("a task has every member that is known of it, and no others") {
   CHECK(json["voluntary_switches"] == 3);
   CHECK(json["involuntary_switches"] == 4);
   CHECK(json["migrations"] == 5);
+  task.cpus_allowed = nullptr;  // there was no room for it
+  CHECK(task_json(task)["cpus_allowed"].is_null());
 }
 
 }  // namespace

@@ -8,11 +8,12 @@ namespace {
 
 using Kind = Verdict::Kind;
 
-/// `count` samples, 100 ms apart, of two CPUs with one task each and clocks that go on.
-std::vector<SchedSample> quiet(std::size_t count) {
+/// `count` samples, 100 ms apart (or so many), of two CPUs with one task each and clocks that go
+/// on.
+std::vector<SchedSample> quiet(std::size_t count, std::uint64_t apart_ms = 100) {
   std::vector<SchedSample> samples;
   for (std::size_t i = 0; i < count; ++i) {
-    SchedSample sample{.at_ms = i * 100};
+    SchedSample sample{.at_ms = i * apart_ms};
     for (unsigned cpu = 0; cpu < 2; ++cpu)
       sample.cpus.push_back({.cpu = cpu, .nr_running = 1, .clock = 1000 + i * 100'000'000});
     samples.push_back(std::move(sample));
@@ -60,7 +61,7 @@ TEST_CASE("an empty queue counts as one task, and one CPU alone is in balance") 
 }
 
 TEST_CASE("a clock that stands on a CPU with work may be the host's doing") {
-  auto samples = quiet(8);
+  auto samples = quiet(8, 300);
   for (SchedSample& sample : samples) sample.cpus[1].clock = 5;
   const Verdict verdict = judge(samples, {});
   CHECK(verdict.kind == Kind::kInconclusive);
@@ -80,8 +81,25 @@ TEST_CASE("a clock that stands on a CPU with work may be the host's doing") {
   CHECK(judge(empty, {}).kind == Kind::kPass);
 }
 
+TEST_CASE("a clock that moves once a second, as without a tick, does not stand") {
+  auto samples = quiet(30);
+  for (std::size_t i = 0; i < samples.size(); ++i) samples[i].cpus[1].clock = 5 + i / 10;
+  CHECK(judge(samples, {}).kind == Kind::kPass);
+  for (std::size_t i = 10; i <= 25; ++i) samples[i].cpus[1].clock = 6;  // 1500 ms
+  CHECK(judge(samples, {}).kind == Kind::kPass);
+  samples[26].cpus[1].clock = 6;
+  const Verdict verdict = judge(samples, {});
+  CHECK(verdict.kind == Kind::kInconclusive);
+  CHECK(verdict.violations.size() == 1);
+  // As long as was looked, and that was too short to tell.
+  for (SchedSample& sample : samples) sample.cpus[1].clock = 5;
+  samples.resize(11);
+  CHECK(judge(samples, {}).kind == Kind::kInconclusive);
+  CHECK(judge(samples, {}).violations.empty());
+}
+
 TEST_CASE("what is broken for certain outweighs what is unknown") {
-  auto samples = quiet(8);
+  auto samples = quiet(8, 300);
   for (SchedSample& sample : samples) {
     sample.cpus[1].clock = 5;
     sample.cpus[1].local_dsq_nr = 51;
@@ -137,6 +155,26 @@ TEST_CASE("a pause by the owner makes a verdict inconclusive, unless a rule was 
   CHECK(verdict.kind == Kind::kInconclusive);
   CHECK(verdict.reason == "the guest is paused by its owner");
   CHECK(verdict.violations.empty());
+}
+
+TEST_CASE("fair tasks that sleep and are still queued do not count as waiting") {
+  RunQueueList list;
+  list.run_queues.resize(4);
+  const auto set = [&](std::size_t cpu, std::uint64_t nr_running, Facts cfs) {
+    RunQueue& queue = list.run_queues[cpu];
+    queue.online = queue.readable = true;
+    queue.nr_running = nr_running;
+    queue.figures = {{.name = "cfs", .value = std::move(cfs)}};
+  };
+  set(0, 9, {{.name = "h_nr_delayed", .value = 7U}, {.name = "h_nr_runnable", .value = 9U}});
+  set(1, 9, {{.name = "h_nr_running", .value = 8U}, {.name = "h_nr_runnable", .value = 3U}});
+  set(2, 9, {{.name = "h_nr_running", .value = 8U}});
+  set(3, 1, {{.name = "h_nr_delayed", .value = 4U}});  // not in the same moment
+  const SchedSample sample = make_sample(list, {}, 0);
+  CHECK(sample.cpus[0].nr_running == 2);
+  CHECK(sample.cpus[1].nr_running == 4);
+  CHECK(sample.cpus[2].nr_running == 9);
+  CHECK(sample.cpus[3].nr_running == 1);
 }
 
 TEST_CASE("a sample has the CPUs that are online and could be read") {

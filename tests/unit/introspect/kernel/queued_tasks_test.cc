@@ -3,7 +3,8 @@
 
 #include <set>
 
-#include "tests/support/mini_guest.h"
+#include "introspect/run_queues.h"
+#include "tests/support/sched_context.h"
 
 namespace guestscope {
 namespace {
@@ -210,6 +211,40 @@ TEST_CASE_FIXTURE(Groups, "what is in a group takes the group's place and has it
   CHECK(fact<std::string>(tasks[2], "group") == "/outer/in\"ner");
   CHECK(fact<std::string>(tasks[4], "group") == "/outer");
   CHECK(fact<std::string>(tasks[5], "group") == "/autogroup-7");
+}
+
+TEST_CASE_FIXTURE(Groups, "paths of groups that the answer has no room for are null") {
+  queues[0].cfs.tg = group(node("four", node("", 0)));
+  fair_tree(0, {fair(11, 1, cfs(0)), fair(12, 2, cfs(0)), fair(13, 3, cfs(0))});
+  CHECK(read().problems.empty());
+  test::ScopeOf small(guest, AnswerBudget(2 * 5 + 4));  // "/four" twice
+  const auto list = read_run_queues(small.context, true);
+  REQUIRE(list);
+  REQUIRE(list->run_queues[0].tasks.size() == 4);
+  CHECK(fact<std::string>(list->run_queues[0].tasks[1], "group") == "/four");
+  CHECK(fact<std::monostate>(list->run_queues[0].tasks[2], "group"));
+  REQUIRE(list->problems.list().size() == 1);
+  CHECK(list->problems.list()[0].at == "runqueues");
+}
+
+TEST_CASE_FIXTURE(Scheduler, "tasks that may run on the same CPUs share the text that says so") {
+  mini::task_struct made = task("t", 11, "fair_sched_class");
+  made.cpus_mask.bits[0] = 0b11;
+  const std::vector<GuestVirt> addresses = {GuestVirt(put(made)), GuestVirt(put(made)),
+                                            GuestVirt(put(made))};
+  const auto allowed = [&](AnswerBudget budget) {
+    test::ScopeOf scope(guest, budget);
+    std::vector<std::shared_ptr<const std::string>> texts;
+    for (const auto& each : read_tasks(scope.context, addresses))
+      texts.push_back(each->cpus_allowed.value());
+    return texts;
+  };
+  const auto texts = allowed(AnswerBudget());
+  CHECK(*texts[0] == "0-1");
+  CHECK(texts[0] == texts[2]);
+  const auto few = allowed(AnswerBudget(2 * 3));
+  CHECK(few[1] != nullptr);
+  CHECK(few[2] == nullptr);
 }
 
 TEST_CASE_FIXTURE(Groups, "where groups have no trees, a task's group is that of its own queue") {

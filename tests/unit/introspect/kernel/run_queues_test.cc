@@ -92,6 +92,33 @@ TEST_CASE_FIXTURE(QueueGuest, "a figure that this kernel does not have is absent
     CHECK(find_fact(list.run_queues[0].figures, path) == nullptr);
 }
 
+TEST_CASE_FIXTURE(QueueGuest, "what a core has in common is that of the queue which keeps it") {
+  mini::rq keeper{};
+  keeper.core = queue_of(0);
+  keeper.core_enabled = 1;
+  keeper.core_cookie = 77;
+  keeper.core_forceidle_count = 1;
+  guest.write_object(queue_of(0), keeper);
+  mini::rq sibling{};
+  sibling.cpu = 1;
+  sibling.core = queue_of(0);
+  sibling.core_enabled = 1;
+  sibling.core_cookie = 5;  // of the time before they were one core
+  guest.write_object(queue_of(1), sibling);
+  RunQueueList list = read(false);
+  for (const RunQueue& queue : list.run_queues) {
+    CHECK(std::get<bool>(find_fact(queue.figures, "core.enabled")->get()));
+    CHECK(number(queue, "core.cookie") == 77);
+    CHECK(number(queue, "core.forceidle_count") == 1);
+  }
+  sibling.core = 0xffffc12300000000;
+  guest.write_object(queue_of(1), sibling);
+  list = read(false);
+  CHECK(number(list.run_queues[0], "core.cookie") == 77);
+  CHECK_FALSE(number(list.run_queues[1], "core.cookie"));
+  CHECK(std::get<bool>(find_fact(list.run_queues[1].figures, "core.enabled")->get()));
+}
+
 TEST_CASE_FIXTURE(QueueGuest, "an offline CPU is listed without figures") {
   mini::rq queue{};
   queue.curr = task("swapper/0", 0, 0, "idle_sched_class");

@@ -4,8 +4,9 @@
 
 #include <cstring>
 
+#include "introspect/scx.h"
 #include "introspect/scx_tasks.h"
-#include "tests/support/mini_guest.h"
+#include "tests/support/sched_context.h"
 
 namespace guestscope {
 namespace {
@@ -20,8 +21,8 @@ constexpr std::uint64_t kNow = 5000;  // jiffies, of 4 ms
 
 /// A guest with two CPUs and a scheduler. What is written with put_…() is what the kernel has.
 struct ScxGuest {
-  ScxGuest()
-      : guest(MiniGuest::booted(test::load_model("scx.vmlinux"))), kernel(guest.model, nullptr) {
+  explicit ScxGuest(const char* file = "scx.vmlinux", const char* state = "scx_enable_state_var")
+      : guest(MiniGuest::booted(test::load_model(file))), kernel(guest.model, nullptr) {
     refresh(kernel, guest);
     guest.poke("jiffies", kNow);
     raw::clocksource ticks{};
@@ -29,8 +30,8 @@ struct ScxGuest {
     ticks.shift = 8;
     guest.memory.write(guest.phys_of("clocksource_jiffies"), std::as_bytes(std::span(&ticks, 1)));
     guest.poke("nr_node_ids", 1);
-    guest.poke("scx_root", 0);
-    guest.memory.write_u64(guest.phys_of("scx_enable_state_var"), 3);
+    guest.memory.write_u64(guest.phys_of(state), 3);
+    if (std::string_view(file) == "scx.vmlinux") guest.poke("scx_root", 0);
     for (unsigned cpu = 0; cpu < 2; ++cpu) write_queue(cpu);
   }
 
@@ -391,26 +392,14 @@ TEST_CASE_FIXTURE(ScxGuest, "lists are followed side by side, not one after anot
 
 /// What add_scx_tasks() makes of the queues, as if nobody had read any task yet.
 struct AddGuest : ScxGuest {
-  AddGuest() { cell.store(guest.paging_registers()); }
-
   std::vector<RunQueue> add(Problems& problems) {
-    auto per_cpu = try_init_per_cpu_offsets(guest.memory, *guest.model, cell);
-    if (!per_cpu) FAIL(per_cpu.error().to_string());
-    KernelMemory memory(guest.memory, *per_cpu->location.regime, per_cpu->location.linear);
-    Layouts layouts(guest.model->file);
-    SchedContext context{.memory = memory,
-                         .layouts = layouts,
-                         .model = *guest.model,
-                         .queues = *guest.model->run_queues,
-                         .per_cpu = *per_cpu};
-    auto list = read_run_queues(context, false);
+    test::ScopeOf scope(guest);
+    auto list = read_run_queues(scope.context, false);
     if (!list) FAIL(list.error().to_string());
     for (RunQueue& queue : list->run_queues) queue.tasks.clear();
-    add_scx_tasks(context, list->run_queues, problems);
+    add_scx_tasks(scope.context, list->run_queues, problems);
     return std::move(list->run_queues);
   }
-
-  PagingRegisterCell cell;
 };
 
 TEST_CASE_FIXTURE(AddGuest, "a run queue has who runs, who is next, and who waits elsewhere") {
@@ -457,6 +446,108 @@ TEST_CASE_FIXTURE(AddGuest, "a task that is gone is a problem of its queue, and 
   CHECK(queues[0].tasks.size() == 1);
   REQUIRE(problems.list().size() == 1);
   CHECK(problems.list()[0].at == "runqueues[0].tasks");
+}
+
+TEST_CASE_FIXTURE(ScxGuest, "what the answer has no room for is null, and one problem says so") {
+  write_queue(0, {}, {put_task(81, "a", kNow), put_task(82, "b", kNow)});
+  put_scheduler({}, {});
+  const std::uint64_t mask = guest.put(mini::cpumask{.bits = {0b11}});
+  guest.write_u64(queue_of(1) + offsetof(raw::rq, scx) + offsetof(raw::scx_rq, cpus_to_kick), mask);
+  ScxReport report = read();
+  CHECK(report.problems.empty());
+  CHECK(number(report.facts, "nr_schedulers") == 1);
+  const FactList kicks = value<FactList>(item(report.facts, "cpus", 1), "kicks.kick");
+  REQUIRE(kicks.size() == 2);
+  CHECK(std::get<std::uint64_t>(kicks[1].get()) == 1);
+  CHECK(value<Facts>(item(report.facts, "cpus", 0), "kicks").empty());
+
+  // Room for the two queues' flags ("online"), and not for two CPUs that are kicked.
+  test::ScopeOf small(guest, AnswerBudget(2 * (sizeof(FactValue) + 6) + sizeof(FactValue)));
+  auto cut = read_scx(small.context);
+  REQUIRE(cut);
+  CHECK(value<FactList>(item(cut->facts, "cpus", 1), "flags").size() == 1);
+  CHECK(is_null(item(cut->facts, "cpus", 1), "kicks.kick"));
+  REQUIRE(cut->problems.list().size() == 1);
+  CHECK(cut->problems.list()[0].at == "scx");
+}
+
+TEST_CASE_FIXTURE(ScxGuest, "enabled without a scheduler is a problem and not silence") {
+  guest.memory.write_u64(guest.phys_of("scx_enable_state_var"), 1);
+  const ScxReport report = read();
+  CHECK(is_null(report.facts, "ops"));
+  REQUIRE(report.problems.list().size() == 1);
+  CHECK(report.problems.list()[0].at == "ops");
+  guest.memory.write_u64(guest.phys_of("scx_enable_state_var"), 2);  // it is on its way out
+  CHECK(read().problems.empty());
+}
+
+/// A kernel that has room for one scheduler, in variables.
+struct StaticGuest : ScxGuest {
+  StaticGuest() : ScxGuest("scx-static.vmlinux", "scx_ops_enable_state_var") {
+    guest.memory.write_u64(guest.phys_of("scx_ops"), 0);
+  }
+
+  template <typename T>
+  void poke_object(const char* symbol, const T& object) {
+    guest.memory.write(guest.phys_of(symbol), std::as_bytes(std::span(&object, 1)));
+  }
+  void load(const char* name, std::uint64_t global, std::uint64_t own) {
+    raw::sched_ext_ops ops{};
+    ops.flags = 8;
+    std::strcpy(ops.name, name);
+    poke_object("scx_ops", ops);
+    raw::bucket_table table{};
+    table.size = 4;
+    table.buckets[2] = (own + offsetof(raw::scx_dispatch_q, hash_node)) | 1;
+    guest.write_u64(own + offsetof(raw::scx_dispatch_q, hash_node), 0xff1);
+    raw::rhashtable hash{};
+    hash.tbl = guest.put(table);
+    poke_object("dsq_hash", hash);
+    guest.poke("global_dsqs", guest.put(global));
+    info = guest.put(raw::scx_exit_info{});
+    guest.poke("scx_exit_info", info);
+    guest.poke("scx_watchdog_timeout", 1000);
+    for (unsigned cpu = 0; cpu < 2; ++cpu)
+      guest.write_object(
+          guest.area_offset(cpu) + guest.link("event_stats_cpu"),
+          raw::scx_event_stats{.SCX_EV_SELECT_CPU_FALLBACK = 3, .SCX_EV_BYPASS_DURATION = cpu});
+    guest.memory.write_u64(guest.phys_of("scx_ops_enable_state_var"), 1);
+  }
+
+  std::uint64_t info = 0;
+};
+
+TEST_CASE_FIXTURE(StaticGuest, "a scheduler that is in variables has its name, queues and events") {
+  const auto a = put_task(91, "a", kNow), b = put_task(92, "b", kNow);
+  load("only", put_own(kGlobal, {a}), put_own(0x77, {b}));
+  ScxReport report = read();
+  CHECK(report.problems.empty());
+  CHECK(text(report.facts, "state") == "enabled");
+  CHECK(text(report.facts, "ops") == "only");
+  REQUIRE(value<FactList>(report.facts, "flags").size() == 1);
+  CHECK(pids(queue_named(report, "global")) == "91");
+  CHECK(number(queue_named(report, "global"), "node") == 0);
+  CHECK(pids(queue_named(report, "0x77")) == "92");
+  CHECK(value<std::int64_t>(report.facts, "events.select_cpu_fallback") == 6);
+  CHECK(number(report.facts, "watchdog_timeout_ns") == 4'000'000'000);
+  CHECK(number(report.facts, "nr_schedulers") == 1);
+  CHECK(is_null(report.facts, "exit"));
+  raw::scx_exit_info exit{};
+  exit.kind = 1024;
+  exit.msg = put_text("broke");
+  guest.write_object(info, exit);
+  report = read();
+  CHECK(text(report.facts, "exit.kind") == "error");
+  CHECK(text(report.facts, "exit.message") == "broke");
+}
+
+TEST_CASE_FIXTURE(StaticGuest, "variables of a scheduler that is disabled say nothing") {
+  load("only", put_own(kGlobal, {}), put_own(0x77, {}));
+  guest.memory.write_u64(guest.phys_of("scx_ops_enable_state_var"), 3);
+  const ScxReport report = read();
+  CHECK(is_null(report.facts, "ops"));
+  CHECK(report.problems.empty());
+  CHECK(value<FactList>(report.facts, "dsqs").size() == 2);
 }
 
 }  // namespace
