@@ -408,10 +408,13 @@ class Answer:
 
 
 class Daemon:
-    """The daemon under test, on a free loopback port. vmlinux is the kernel file: "" for none, None for what kernel_file() says;
-    prefix: a command that runs the rest of the line. $GUESTSCOPE_MEMORY is --memory where that is not among the options."""
+    """The daemon under test, on a free loopback port. vmlinux is the kernel file: "" for none, None for what kernel_file() says.
 
-    def __init__(self, guest=None, *options, gdb=None, vmlinux=None, port=None, prefix=()):
+    prefix is a command that runs the rest of the line. $GUESTSCOPE_MEMORY is --memory, max_pause_share the option of that name, where
+    the options do not have them; None leaves the daemon its own default.
+    """
+
+    def __init__(self, guest=None, *options, gdb=None, vmlinux=None, port=None, prefix=(), max_pause_share=100):
         self.binary = binary()
         if self.binary is None:
             raise HarnessError("guestscope is not built")
@@ -423,7 +426,8 @@ class Daemon:
         memory = os.environ.get("GUESTSCOPE_MEMORY")
         if memory and not any(str(word).startswith("--memory") for word in options):
             file += ["--memory", memory]
-        share = [] if any(str(word).startswith("--max-pause-share") for word in options) else ["--max-pause-share=100"]
+        given = max_pause_share is None or any(str(word).startswith("--max-pause-share") for word in options)
+        share = [] if given else [f"--max-pause-share={max_pause_share}"]
         self.log = tempfile.TemporaryFile()
         self.process = Process(
             [*prefix, self.binary, "--gdb", gdb or guest.gdb, *file, "--listen", f"127.0.0.1:{self.port}", *share, *options],

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The Debian packages this project needs, in one list, and the one way to install them.
 #
-#   tests/lib/packages.sh [--list] [--check] [GROUP…]     groups: build, guest, tests; default: all
+#   tests/lib/packages.sh [--list] [--check] [GROUP…]     groups: build, guest, tests (the default), gdb, crash, drgn
 #
 # Nothing happens (no network, milliseconds) when all are there. Otherwise apt-get installs what is missing,
 # through sudo when not root; the package lists are updated first, because a new machine has none.
@@ -18,6 +18,10 @@ readonly -A packages=(
            gcc-aarch64-linux-gnu libc6-dev-arm64-cross busybox-static cpio xz-utils zstd tar debian-archive-keyring"
   # What the tests and the example scripts call.
   [tests]="python3 curl jq binutils git"
+  # What tests/bench/run.sh compares with; nothing else needs them. A group each: one that is not to be had is no reason to lack others.
+  [gdb]="gdb"
+  [crash]="crash"
+  [drgn]="python3-drgn"
 )
 
 say() { printf 'packages: %s\n' "$*" >&2; }
