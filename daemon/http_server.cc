@@ -14,7 +14,9 @@ constexpr std::size_t kMaxRequestBody = 64 << 10;
 constexpr time_t kReadTimeoutSeconds = 10;
 constexpr time_t kWriteTimeoutSeconds = 30;
 constexpr time_t kKeepAliveSeconds = 2;  // an idle connection holds a thread
-constexpr std::size_t kThreads = 16;
+// Each connection has one as long as it is open. A test suite may have many clients at once.
+constexpr std::size_t kThreads = 128;
+constexpr std::size_t kRequestsPerConnection = 10'000;
 
 void set_body(const httplib::Request& request, httplib::Response& response, Answer&& answer) {
   response.status = answer.status;
@@ -73,6 +75,7 @@ struct HttpServer::Parts {
   std::thread thread;
   std::future<void> served;  // ready when the last request is
   int port = 0;
+  socket_t listener = -1;
 };
 
 HttpServer::HttpServer(const Api& api) : parts_(std::make_unique<Parts>()) {
@@ -84,11 +87,13 @@ HttpServer::HttpServer(const Api& api) : parts_(std::make_unique<Parts>()) {
   server.set_tcp_nodelay(true);
   // Without SO_REUSEPORT, which the library sets by default: a second daemon on the same port must
   // fail to start.
-  server.set_socket_options([](socket_t socket) {
+  server.set_socket_options([this](socket_t socket) {
+    parts_->listener = socket;
     const int yes = 1;
     setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
   });
   server.set_keep_alive_timeout(kKeepAliveSeconds);
+  server.set_keep_alive_max_count(kRequestsPerConnection);
   server.set_pre_routing_handler(
       [&api](const httplib::Request& request, httplib::Response& response) {
         if (request.method != "GET" && request.method != "HEAD") {
@@ -129,6 +134,9 @@ Result<void> HttpServer::start(const ListenAddress& address) {
   if (parts_->port <= 0)
     return fail(ErrorCode::kSystem, "cannot listen on {}: {}", address.to_string(),
                 errno != 0 ? std::strerror(errno) : "no such address on this machine");
+  // The library listens with a backlog of 5: of more clients that come at once, the others would
+  // try again a second later.
+  ::listen(parts_->listener, SOMAXCONN);
   std::promise<void> done;
   parts_->served = done.get_future();
   parts_->thread = std::thread([this, finished = std::move(done)]() mutable {

@@ -247,26 +247,31 @@ void GuestKernel::read_live(PhysMemory& memory) {
   online_cpus_.reset();
   boot_stage_.reset();
   const BootModel& boot = *model_->boot;
-  ReadBatch batch;
-  const auto online = model_->per_cpu ? std::optional(batch.add(kernel.at(model_->per_cpu->online),
-                                                                model_->per_cpu->mask_bytes))
-                                      : std::nullopt;
-  const auto state =
-      boot.system_state ? std::optional(batch.add(kernel.at(*boot.system_state), 4)) : std::nullopt;
-  const auto ticks =
-      boot.jiffies ? std::optional(batch.add(kernel.at(*boot.jiffies), 8)) : std::nullopt;
   const bool slide_told = model_->file->has_link_addresses();
   if (slide_told) kaslr_slide_ = kernel.slide;
-  const auto crash_notes = !kaslr_slide_ && boot.vmcoreinfo
-                               ? std::optional(batch.add(kernel.at(*boot.vmcoreinfo), 8))
-                               : std::nullopt;
+
+  ReadBatch batch;  // of a null address: nothing
+  const auto add = [&](const std::optional<std::uint64_t>& symbol, std::size_t size) {
+    return batch.add(symbol ? kernel.at(*symbol) : GuestVirt(), size);
+  };
+  const auto number = [&](std::size_t index) {
+    const auto bytes = batch[index];
+    return bytes ? std::optional(load_le(bytes->data(), bytes->size())) : std::nullopt;
+  };
+  const std::size_t mask_bytes = model_->per_cpu ? model_->per_cpu->mask_bytes : 0;
+  const std::size_t online =
+      add(model_->per_cpu ? std::optional(model_->per_cpu->online) : std::nullopt, mask_bytes);
+  const std::size_t state = add(boot.system_state, 4);
+  const std::size_t ticks = add(boot.jiffies, 8);
+  const std::size_t crash_notes = add(kaslr_slide_ ? std::nullopt : boot.vmcoreinfo, 8);
   batch.read(reader);
-  if (online && batch[*online]) online_cpus_ = cpus_in_mask(*batch[*online]).size();
-  if (state && batch[*state])
-    boot_stage_ = boot.system_states.name_or_number(load_le(batch[*state]->data(), 4), "state");
-  ticks_ = ticks && batch[*ticks] ? std::optional(load_le(batch[*ticks]->data(), 8)) : std::nullopt;
-  if (crash_notes && batch[*crash_notes])
-    kaslr_slide_ = read_kaslr_slide(reader, GuestVirt(load_le(batch[*crash_notes]->data(), 8)));
+  if (const auto mask = batch[online]; mask && mask_bytes != 0)
+    online_cpus_ = cpus_in_mask(*mask).size();
+  if (const auto value = number(state))
+    boot_stage_ = boot.system_states.name_or_number(*value, "state");
+  ticks_ = number(ticks);
+  if (const auto notes = number(crash_notes))
+    kaslr_slide_ = read_kaslr_slide(reader, GuestVirt(*notes));
 }
 
 KernelSummary GuestKernel::summary() const {
