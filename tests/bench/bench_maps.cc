@@ -131,6 +131,7 @@ Json run(const std::string& stub, const std::string& vmlinux) {
   GuestConfig config;
   config.gdb = must(gdb::StubAddress::parse(stub), "stub");
   config.max_pause_share = 1;
+  config.memory = MemoryMode::kStub;
   config.max_pause = kTimeout;  // what is measured is reading, without the guest's turns in between
   GuestSession session(std::move(config),
                        KernelModel::bind(must(KernelFile::open(vmlinux), "kernel file")));

@@ -93,6 +93,7 @@ Json run(const std::string& stub, const std::string& vmlinux, int snapshots) {
   GuestConfig config;
   config.gdb = must(gdb::StubAddress::parse(stub), "stub");
   config.max_pause_share = 1;
+  config.memory = MemoryMode::kStub;
   start = Clock::now();
   GuestSession session(std::move(config), std::move(model));
   session.start();
