@@ -123,11 +123,13 @@ Result<void> GuestSession::serve() {
     const std::shared_ptr<Job> job = next_job();
     const bool needs_process =
         source_.is_missing() || (job && job->consistency == Consistency::kLive);
-    if (kernel_.ready() && (!job || needs_process) && source_.wants_attempt(needs_process))
+    if (std::exchange(recheck_, false))
+      GS_CHECK(take(nullptr));
+    else if (kernel_.ready() && (!job || needs_process) && source_.wants_attempt(needs_process))
       GS_CHECK(find_process());
     else if (job && (share_allows() || job->consistency == Consistency::kLive))
       GS_CHECK(take(job));
-    else if (std::exchange(recheck_, false) || (due && *due <= milliseconds(0)))
+    else if (due && *due <= milliseconds(0))
       GS_CHECK(take(nullptr));
     else
       GS_CHECK(wait_for_work());
@@ -262,7 +264,7 @@ Result<void> GuestSession::take_live(Job& job, HeldGuest& guest, ReplayPlan& pla
     if (known) job.work(kernel_, memory);
     kernel_.settle(false);
     memory.finish();
-    if (!known) recheck_ = true;
+    recheck_ = recheck_ || !known;
     if (!known) return fail(ErrorCode::kNotReady, "the guest seems to have rebooted: ask again");
   }
   return {};
@@ -353,6 +355,7 @@ Result<void> GuestSession::take_snapshot(const std::shared_ptr<Job>& job) {
                     finish_job(job);
                   });
   const bool was_ready = kernel_.ready();
+  const std::uint64_t boots = kernel_.boots();
   Result<bool> done = false;
   Result<void> seen_live;
   if (live) seen_live = take_live(*job, guest, plan);
@@ -378,10 +381,9 @@ Result<void> GuestSession::take_snapshot(const std::shared_ptr<Job>& job) {
     return state;
   }
   lost_while_held_ = false;
-  if (was_ready && !kernel_.ready()) {  // another boot has other memory
-    boot_watch_began_ = Clock::now();
-    source_.reset();
-  }
+  if (was_ready && !kernel_.ready()) boot_watch_began_ = Clock::now();
+  // Firmware lays out memory anew for each boot.
+  if (was_ready && (!kernel_.ready() || kernel_.boots() != boots)) source_.reset();
   digest();
   if (!was_ready && kernel_.ready()) {
     spdlog::info("guest {}: ready, Linux {}", config_.name, kernel_.summary().location->release);

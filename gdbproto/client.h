@@ -13,8 +13,9 @@
 // Whose pause it is. The guest is *held* while we stopped it; resume() continues a held guest and
 // nothing else. A guest that was not running at attach, or that its owner stops later (QMP `stop`),
 // is the owner's: run_state() is kPaused, it can be read between stop() and resume(), and is not
-// continued. Should the owner continue it meanwhile, the next exchange notices. (One thing cannot
-// be seen: QMP `stop` while we hold the guest changes nothing in QEMU, and leaves no trace.)
+// continued. Should the owner continue it meanwhile, the next exchange notices. (Two things
+// cannot be seen: QMP `stop` while we hold the guest changes nothing in QEMU, and leaves no trace;
+// one in the moment before QEMU takes our interrupt looks like the interrupt's own stop.)
 //
 // Threads: one owns it. Every call blocks at most for its deadline (Options). After a timeout, a
 // lost connection or an answer that makes no sense (kTimeout, kUnreachable, kProtocol) the client

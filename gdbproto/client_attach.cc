@@ -154,6 +154,7 @@ Result<void> Client::Impl::load_description() {
   GS_ASSIGN(description, TargetDescription::load([this](const std::string& document) {
               return fetch_document(document);
             }));
+  general = GeneralRegisters(description);
   return {};
 }
 

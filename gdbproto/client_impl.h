@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "gdbproto/client.h"
+#include "gdbproto/general_registers.h"
 #include "gdbproto/link.h"
 #include "gdbproto/sequence.h"
 #include "gdbproto/target_description.h"
@@ -43,6 +44,7 @@ class Client::Impl {
   const std::string name;
   const Options options;
   TargetDescription description;
+  GeneralRegisters general{description};
   std::vector<ThreadId> threads;
   std::string version;
   RamMap ram;

@@ -127,6 +127,7 @@ void GuestKernel::reset_accessors() {
 }
 
 void GuestKernel::forget() {
+  settle(false);
   reset_accessors();
   // Half of what was sought may have been another guest's.
   if (!model_ || !model_->file->is_complete()) start_over();

@@ -87,6 +87,8 @@ class GuestKernel {
   /// or one in whose memory symbols or types were sought in vain.
   bool waits_for_reboot() const;
   bool ready() const;
+  /// Kernels seen booting on this guest.
+  std::uint64_t boots() const { return boots_; }
   /// Forgets the boot: the connection was lost, and with it the certainty that it is still the same
   /// guest.
   void forget();

@@ -72,7 +72,6 @@ def offline_cpus_are_only_named(test, guest, daemon):
     for path, answer in answers.items():
         test.assertNotIn("problems", answer, path)
         test.assertIs(answer["snapshot"]["consistent"], True, path)
-        test.assertLess(answer["snapshot"]["pause_us"], 150_000, path)
     queues, cpus = answers["/runqueues"]["runqueues"], answers["/stats"]["cpus"]
     for entries in (queues, cpus):
         test.assertEqual([entry["cpu"] for entry in entries], possible)

@@ -142,10 +142,11 @@ class Changes(LiveTest):
                 daemon.get("/maps?consistency=live")
                 guest.qmp("system_reset")
                 # Nobody asks but for live answers: they must not be of the boot that has ended for ever.
-                def answered_anew():
-                    answer = daemon.request("/maps?consistency=live")
-                    return answer.status == 503
-                wait_until(answered_anew, 60, "a live answer that says that the guest is not ready", interval=0.02)
+                def noticed():
+                    daemon.request("/maps?consistency=live")
+                    guest_now = daemon.get("/guests")["guests"][0]  # which reads nothing
+                    return guest_now["boots"] == 2
+                wait_until(noticed, 60, "another boot", interval=0.02)
                 guest.wait_ready(boots=2)
                 daemon.wait_ready()
                 self.assertEqual(daemon.get("/status")["guest"]["boots"], 2)

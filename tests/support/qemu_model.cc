@@ -98,7 +98,7 @@ void QemuModel::handle(const std::string& packet) {
           packet.substr(packet.find('.') == std::string::npos ? 2 : packet.find('.') + 1), nullptr,
           16));
       return send(selected_ <= cpus ? "OK" : "E22");
-    case 'g': up_to_date_.insert(selected_); return send("00000000");
+    case 'g': up_to_date_.insert(selected_); return send(general_registers());
     case 'c':
       let_run();
       may_reply_ = true;
@@ -176,6 +176,15 @@ void QemuModel::read_memory(const std::string& packet) {
   else
     for (std::uint64_t i = 0; i < size; ++i) text[i] = static_cast<char>(memory_at(address + i));
   send(text_to_hex(text));
+}
+
+std::string QemuModel::general_registers() const {
+  std::string text = general == 0 ? "00000000" : "";
+  for (unsigned i = 0; i < general; ++i)
+    if (const auto found = registers.find(fmt::format("{}/{}", selected_, i));
+        found != registers.end())
+      text += found->second;
+  return text;
 }
 
 void QemuModel::read_register(const std::string& packet) {

@@ -31,6 +31,7 @@ class QemuModel {
   bool physical = false;
   bool offers_no_ack = false;
   bool replies_on_demand = false;
+  unsigned general = 0;  ///< `g` gives the registers of so many numbers
   bool lags = false;  ///< KVM: `p` gives zeros until `g` has asked the kernel since the last stop
   std::string packet_size = "1000";
   std::string version = "7.2.22 (model)";
@@ -73,6 +74,7 @@ class QemuModel {
   void handle_query(const std::string& packet);
   void read_memory(const std::string& packet);
   void read_register(const std::string& packet);
+  std::string general_registers() const;
   void send_document(const std::string& packet);
   void monitor(std::string_view command);
   std::string thread(unsigned tid) const;

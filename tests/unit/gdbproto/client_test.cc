@@ -92,6 +92,72 @@ TEST_CASE("registers of several vCPUs come in one exchange, by name, little-endi
   CHECK(client->counters().packets_sent - before.packets_sent == 10);
 }
 
+/// A model whose answer to `g` has all registers of the description.
+struct TellsAll : QemuModel {
+  TellsAll() {
+    registers["1/2"] = registers["2/2"] = std::string(32, '0');
+    general = 4;
+  }
+};
+const std::vector<std::string_view> kNames{"cr3", "rax", "eflags"};
+const RegisterValues kValues{{0x1000, 0x11, 2}, {0x2000, 0x22, 0x246}};
+
+TEST_CASE("registers that are known to be in the answer to g are not asked for one by one") {
+  TellsAll model;
+  Attached client(model);
+  REQUIRE(client);
+  const auto packets = [&] {
+    const auto before = client->counters().packets_sent;
+    CHECK(client->registers(client->threads(), kNames).value() == kValues);
+    return client->counters().packets_sent - before;
+  };
+  CHECK(packets() == 10);
+  CHECK(packets() == 4);
+  // Narrower, as in another mode: what stands behind is elsewhere.
+  model.registers["1/0"] = "11000000";
+  model.registers["2/0"] = "22000000";
+  CHECK(packets() == 4 + 10);
+  CHECK(packets() == 10);
+  model.registers["1/0"] = "1100000000000000";
+  model.registers["2/0"] = "2200000000000000";
+  CHECK(packets() == 10);
+  CHECK(packets() == 4);
+}
+
+TEST_CASE("a vCPU that has changed its mode is not glanced at, and known again by a stop") {
+  TellsAll model;
+  Attached client(model);
+  REQUIRE(client);
+  const Look look{.threads = client->threads(), .names = kNames, .reads = {}};
+  CHECK(client->registers(client->threads(), kNames).value() == kValues);
+  REQUIRE(client->resume());
+  CHECK(client->glance(look).value() == kValues);
+  model.registers["1/0"] = "11000000";
+  CHECK(client->glance(look).error().code == ErrorCode::kNotReady);
+  CHECK(model.running);
+  CHECK(client->can_glance());
+  CHECK(client->stop(look).value() == kValues);
+  CHECK(client->held());
+}
+
+TEST_CASE("an answer to g that is not what p says is not believed") {
+  TellsAll model;
+  Attached client(model);
+  REQUIRE(client);
+  const std::string other =
+      "1100000000000000"
+      "0020000000000000" +
+      std::string(32, '0') + "02000000";
+  model.override_answer = [&](const std::string& packet) {
+    return packet == "g" ? other.c_str() : nullptr;
+  };
+  for (int i = 0; i < 2; ++i) {
+    const auto before = client->counters().packets_sent;
+    CHECK(client->registers(client->threads(), kNames).value() == kValues);
+    CHECK(client->counters().packets_sent - before == 10);
+  }
+}
+
 TEST_CASE("registers are those of the last stop, also where QEMU has to ask the kernel for them") {
   QemuModel model;
   model.lags = true;
