@@ -163,7 +163,7 @@ class GuestSession {
   std::chrono::milliseconds last_stop_took_{};  // digesting included
   bool lost_while_held_ = false;
   bool missed_ram_ = false;
-  bool recheck_ = false;  // another boot may run
+  bool recheck_ = false;                     // another boot may run
   std::optional<std::uint64_t> live_ticks_;  // as live answers last saw them advance
   Clock::time_point live_ticks_at_{};
   bool ever_attached_ = false;

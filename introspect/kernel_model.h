@@ -37,7 +37,7 @@ struct BootModel {
   std::optional<std::uint64_t> image_voffset;  ///< arm64: kimage_voffset
   std::optional<std::uint64_t> boot_canary;    ///< init_task.stack_canary: random for each boot
   std::optional<std::uint64_t> system_state;
-  std::optional<std::uint64_t> jiffies;  ///< advances while some CPU does something
+  std::optional<std::uint64_t> jiffies;     ///< advances while some CPU does something
   std::optional<std::uint64_t> vmcoreinfo;  ///< vmcoreinfo_data, a pointer
   EnumNames system_states;
 };

@@ -107,7 +107,8 @@ class DwarfBuilder {
       into.push_back(static_cast<std::byte>(value >> (8 * i) & 0xff));
   }
   static void uleb(Bytes& into, std::uint64_t value) {
-    for (; value >= 0x80; value >>= 7) into.push_back(static_cast<std::byte>((value & 0x7f) | 0x80));
+    for (; value >= 0x80; value >>= 7)
+      into.push_back(static_cast<std::byte>((value & 0x7f) | 0x80));
     into.push_back(static_cast<std::byte>(value));
   }
 

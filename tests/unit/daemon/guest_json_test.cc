@@ -68,7 +68,8 @@ TEST_CASE("what is not known of a guest yet is null, and its members are all the
   for (const char* name : {"maps", "progs", "per_cpu_offsets"})
     CHECK(dump_json(json["accessors"][name]) ==
           R"({"state":"waiting","attempts":0,"last_error":null,"ready_after_ms":null})");
-  CHECK(dump_json(json["pauses"]) == R"({"count":0,"last_us":0,"median_us":0,"p99_us":0,"max_us":0,"total_us":0})");
+  CHECK(dump_json(json["pauses"]) ==
+        R"({"count":0,"last_us":0,"median_us":0,"p99_us":0,"max_us":0,"total_us":0})");
 }
 
 TEST_CASE("a run state is known only while connected, an error only of a lost connection") {
