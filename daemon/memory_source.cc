@@ -68,21 +68,11 @@ Result<void> MemorySource::look_for_process(int socket) {
 
 void MemorySource::choose(gdb::Client& client) {
   StubMemory stub(client);
-  std::optional<Error> first;
-  for (QemuProcess& candidate : std::exchange(candidates_, {})) {
-    auto opened = ProcessMemory::open(std::move(candidate), monitor_of(client));
-    if (opened)
-      if (const auto proven = (*opened)->prove(stub); !proven)
-        opened = std::unexpected(proven.error());
-    if (opened) {
-      process_ = *std::move(opened);
-      reason_.reset();
-      checked_at_ = Clock::now();
-      return;
-    }
-    if (!first) first = std::move(opened).error();
-  }
-  if (first) give_up(*std::move(first));
+  auto chosen = ProcessMemory::choose(std::exchange(candidates_, {}), monitor_of(client), stub);
+  if (!chosen) return give_up(chosen.error());
+  process_ = *std::move(chosen);
+  reason_.reset();
+  checked_at_ = Clock::now();
 }
 
 void MemorySource::refresh(gdb::Client& client) {

@@ -56,20 +56,21 @@ Result<std::unique_ptr<ProcessMemory>> ProcessMemory::open(QemuProcess process,
   return opened;
 }
 
-Result<std::unique_ptr<ProcessMemory>> ProcessMemory::find(int stub_socket, const Monitor& monitor,
-                                                           PhysMemory& stub) {
-  GS_ASSIGN(std::vector<QemuProcess> processes, processes_behind(stub_socket));
-  std::optional<Error> first;
-  for (QemuProcess& process : processes) {
-    auto memory = open(std::move(process), monitor);
+Result<std::unique_ptr<ProcessMemory>> ProcessMemory::choose(std::vector<QemuProcess> candidates,
+                                                             const Monitor& monitor,
+                                                             PhysMemory& stub) {
+  Error first{.code = ErrorCode::kNotFound, .message = "no process to choose from"};
+  bool failed = false;
+  for (QemuProcess& candidate : candidates) {
+    auto memory = open(std::move(candidate), monitor);
     if (memory) {
       const auto proven = (*memory)->prove(stub);
       if (proven) return memory;
       memory = std::unexpected(proven.error());
     }
-    if (!first) first = std::move(memory).error();
+    if (!std::exchange(failed, true)) first = std::move(memory).error();
   }
-  return std::unexpected(*std::move(first));
+  return std::unexpected(std::move(first));
 }
 
 Result<void> ProcessMemory::refresh(const Monitor& monitor) {

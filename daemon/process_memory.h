@@ -44,10 +44,11 @@ namespace guestscope {
 
 class ProcessMemory final : public PhysMemory {
  public:
-  /// The process behind a stub's connected socket whose memory is proven to be the guest's, which
-  /// the stub holds now. Where several have the socket, the oldest that passes.
-  static Result<std::unique_ptr<ProcessMemory>> find(int stub_socket, const Monitor& monitor,
-                                                     PhysMemory& stub);
+  /// Of the processes that have the other end of a stub's connection (processes_behind()), the
+  /// first whose memory is proven to be the guest's, which the stub holds now; else why the first
+  /// is not.
+  static Result<std::unique_ptr<ProcessMemory>> choose(std::vector<QemuProcess> candidates,
+                                                       const Monitor& monitor, PhysMemory& stub);
   /// Not proven yet. kSystem: not permitted; kMismatch: the process does not have the memory.
   static Result<std::unique_ptr<ProcessMemory>> open(QemuProcess process, const Monitor& monitor);
 

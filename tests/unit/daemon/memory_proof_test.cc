@@ -124,13 +124,15 @@ TEST_CASE("from the stub's socket to the memory, though others have the socket t
     guest.monitor.ranges = {{0, kSize, qemu.map_anonymous(kSize)}};
     qemu.fill(guest.monitor.ranges[0].host, kSize, 3);
     StubOfProcess stub(qemu.pid(), guest.monitor.ranges);
-    const auto found = ProcessMemory::find(connection.near.get(), guest.monitor.monitor(), stub);
+    const auto found = ProcessMemory::choose(*processes_behind(connection.near.get()),
+                                             guest.monitor.monitor(), stub);
     REQUIRE_MESSAGE(found, test::why(found));
     CHECK((*found)->process().pid() == qemu.pid());
   }
   SUBCASE("when none has it, the first one's error is told") {
     StubOfProcess stub = guest.stub();
-    const auto found = ProcessMemory::find(connection.near.get(), guest.monitor.monitor(), stub);
+    const auto found = ProcessMemory::choose(*processes_behind(connection.near.get()),
+                                             guest.monitor.monitor(), stub);
     REQUIRE_FALSE(found);
     CHECK(found.error().code == ErrorCode::kMismatch);
   }
