@@ -19,6 +19,7 @@ import http.client
 import json
 import os
 import pathlib
+import re
 import select
 import shutil
 import signal
@@ -334,13 +335,22 @@ class Guest:
         return self.qmp("query-status")["status"] == "running"
 
     def _receive(self, deadline, what):
-        left = deadline - time.monotonic()
-        if left <= 0 or not select.select([self.serial], [], [], left)[0]:
-            raise HarnessError(f"serial: no answer to {what}; console ends:\n{self.console()[-1000:]}")
+        while not select.select([self.serial], [], [], min(1, max(0, deadline - time.monotonic())))[0]:
+            # Nobody waits for a guest that has crashed.
+            if time.monotonic() >= deadline or "Kernel panic" in self.console():
+                raise HarnessError(f"serial: no answer to {what}: {self.state()}; console ends:\n{self.console()[-5000:]}")
         data = self.serial.recv(1 << 16)
         if not data:
             raise HarnessError("serial: QEMU closed it")
         self._received += data
+
+    def state(self):
+        """What QEMU says of the guest and where its CPUs are, for the reports of failures."""
+        try:
+            registers = self.qmp("human-monitor-command", **{"command-line": "info registers -a"})
+        except (HarnessError, OSError) as error:
+            return f"QEMU says nothing: {error}"
+        return f"{self.qmp('query-status')['status']}, " + "; ".join(re.findall(r"CPU#\d+|\b(?:RIP|PC) *=\s*[0-9a-f]+", registers))
 
     def run_full(self, command, timeout=60):
         """Runs a shell command in the guest: (exit status, stdout, stderr), the latter as bytes."""

@@ -13,6 +13,7 @@ import os
 import pathlib
 import shutil
 import sys
+import traceback
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
@@ -46,8 +47,9 @@ class Shared:
     @property
     def guest(self):
         if self._guest is None:
-            # Storage of files takes the security module "bpf", which not every kernel starts by itself.
-            self._guest = guests.Guest(guests.kernel(SERIES), append="lsm=yama,apparmor,bpf", modules=("veth",))
+            # Storage of files takes the security module "bpf", which not every kernel starts by itself. schedstats switches code, which
+            # a kernel does best while one CPU runs: done later, it once made an emulated guest crash.
+            self._guest = guests.Guest(guests.kernel(SERIES), append="lsm=yama,apparmor,bpf schedstats=enable", modules=("veth",))
             self._guest.wait_ready()
             # Static content does not need the busy tasks, and everything is faster without them.
             self._guest.busy(False)
@@ -116,13 +118,33 @@ class LiveTest(unittest.TestCase):
         return body
 
 
+class Report(unittest.TextTestResult):
+    """Says at once why a test failed: a run that is ended for its time never comes to the list of failures."""
+
+    def addError(self, test, err):
+        super().addError(test, err)
+        self.stream.writeln(self.errors[-1][1])
+
+    def addFailure(self, test, err):
+        super().addFailure(test, err)
+        self.stream.writeln(self.failures[-1][1])
+
+    def addSubTest(self, test, subtest, err):
+        super().addSubTest(test, subtest, err)
+        if err:
+            self.stream.writeln("".join(traceback.format_exception(*err)))
+
+    def printErrors(self):
+        """Nothing is left to be said."""
+
+
 def main(modules):
     reason = missing()
     if reason:
         print(f"skipped: {reason}")
         return 1 if os.environ.get("GUESTSCOPE_NO_SKIP") == "1" else 77
     suite = unittest.defaultTestLoader.loadTestsFromNames(modules)
-    result = unittest.TextTestRunner(verbosity=2, stream=sys.stdout).run(suite)
+    result = unittest.TextTestRunner(verbosity=2, stream=sys.stdout, resultclass=Report).run(suite)
     failure = shared.close()
     if failure:
         print(f"at the end: {failure}")

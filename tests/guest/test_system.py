@@ -23,7 +23,6 @@ class Topology(LiveTest):
     def setUpClass(cls):
         shared.daemon
         shared.guest.busy(False)
-        shared.guest.run("echo 1 > /proc/sys/kernel/sched_schedstats")
         # Later kernels make the files of domains only then.
         shared.guest.run("echo Y > /sys/kernel/debug/sched/verbose 2>/dev/null; true")
         cls.domains_before = parse_schedstat(files("/proc/schedstat"))
@@ -103,7 +102,6 @@ class Stats(LiveTest):
     def setUpClass(cls):
         shared.daemon
         shared.guest.busy(False)
-        shared.guest.run("echo 1 > /proc/sys/kernel/sched_schedstats")
         read = "cat /proc/stat; echo ===; cat /proc/loadavg; echo ===; cat /proc/softirqs; echo ===; cat /proc/schedstat; echo ===; cat /proc/uptime"
         cls.before = shared.guest.run(read).split("===\n")
         cls.answer = shared.daemon.get("/stats")
