@@ -18,6 +18,11 @@ void fail_all(std::span<PhysRead> reads, const Error& error) {
   for (PhysRead& read : reads) read.error = error;
 }
 
+/// Not of the process as a whole.
+bool is_of_one_place(const Error& error) {
+  return error.code == ErrorCode::kNotRam || error.code == ErrorCode::kNotMapped;
+}
+
 }  // namespace
 
 HeldGuest::HeldGuest(gdb::Client& client, MemorySource& source, Limits limits, PauseTotals& totals,
@@ -50,21 +55,40 @@ Result<gdb::RegisterValues> HeldGuest::begin(Clock::time_point since, const gdb:
 
 Result<gdb::RegisterValues> HeldGuest::glance(const gdb::Look& look) {
   before_running_();
+  ProcessMemory* const process = source_.process();
+  gdb::Look asked = look;
+  bool copied = false;
+  if (process != nullptr) {
+    process->prepare(look.reads);
+    asked.reads = {};
+    asked.once_stopped = [&] {
+      process->copy();
+      copied = true;
+    };
+  }
   const std::uint64_t stops = client_.counters().stops;
   stopped_at_ = Clock::now();
   meta_.taken_at = std::chrono::system_clock::now();
   mixed_ = false;
   late_reads_ = 0;
-  if (source_.process() == nullptr) {
-    auto seen = client_.glance(look);
-    if (client_.counters().stops > stops) count_pause();
+  auto seen = client_.glance(asked);
+  if (client_.counters().stops > stops) count_pause();
+  if (process == nullptr)
     pace_.took(look.reads, Clock::now() - stopped_at_);
-    return seen;
-  }
-  auto seen = client_.stop({.threads = look.threads, .names = look.names, .reads = {}});
-  if (seen) read_now(look.reads);
-  GS_CHECK(resume());
+  else if (seen && !take_copied(*process, copied))
+    return fail(ErrorCode::kNotReady, "it has to be read the other way");
   return seen;
+}
+
+/// False when the copy is not to be used.
+bool HeldGuest::take_copied(ProcessMemory& process, bool copied) {
+  if (!copied) return false;  // the guest's owner has paused it
+  if (const auto same = process.confirm(); !same) {
+    source_.give_up(same.error());
+    return false;
+  }
+  meta_.from_process = true;
+  return true;
 }
 
 Result<gdb::RegisterValues> HeldGuest::registers(std::span<const gdb::ThreadId> threads,
@@ -129,21 +153,27 @@ bool HeldGuest::read_from_process(std::span<PhysRead> reads) {
   ProcessMemory* const process = source_.process();
   if (process == nullptr) return false;
   process->read(reads);
-  std::vector<PhysRead> rest;  // what it lacks: ROM, pages that are not there
+  for (const PhysRead& read : reads) {
+    if (!read.error || is_of_one_place(*read.error)) continue;
+    source_.give_up(*read.error);
+    return false;
+  }
+  if (!live_) read_rest(reads);
+  return true;
+}
+
+/// What the process lacks: ROM, pages that are not there.
+void HeldGuest::read_rest(std::span<PhysRead> reads) {
+  std::vector<PhysRead> rest;
   std::vector<PhysRead*> owners;
   for (PhysRead& read : reads) {
-    if (!read.error) continue;
-    if (read.error->code != ErrorCode::kNotRam && read.error->code != ErrorCode::kNotMapped) {
-      source_.give_up(*read.error);
-      return false;
-    }
+    if (!read.error || !is_of_one_place(*read.error)) continue;
     rest.push_back({.address = read.address, .into = read.into});
     owners.push_back(&read);
   }
-  if (rest.empty() || live_) return true;
+  if (rest.empty()) return;
   read_from_stub(rest);
   for (std::size_t i = 0; i < rest.size(); ++i) owners[i]->error = std::move(rest[i].error);
-  return true;
 }
 
 void HeldGuest::read_from_stub(std::span<PhysRead> reads) {

@@ -67,10 +67,12 @@ class HeldGuest final : public PhysMemory {
 
  private:
   Result<void> resume();
+  bool take_copied(ProcessMemory& process, bool copied);
   void count_pause();
   Result<void> let_run();
   void read_now(std::span<PhysRead> reads);
   bool read_from_process(std::span<PhysRead> reads);
+  void read_rest(std::span<PhysRead> reads);
   void read_from_stub(std::span<PhysRead> reads);
   bool over_budget() const;
   bool out_of_time();

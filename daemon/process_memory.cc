@@ -108,31 +108,41 @@ bool ProcessMemory::covers(GuestPhys address, std::uint64_t size) const {
 
 void ProcessMemory::read(std::span<PhysRead> reads) {
   fatal_.reset();
-  for (std::size_t i = 0; i < reads.size() && !fatal_; ++i) {
+  for (std::size_t at = 0; at < reads.size() && !fatal_; at += kMaxPieces) {
+    prepare(reads.subspan(at, std::min(kMaxPieces, reads.size() - at)));
+    copy();
+  }
+  const auto done = confirm();
+  if (done) return;
+  for (PhysRead& read : reads) read.error = done.error();
+}
+
+void ProcessMemory::prepare(std::span<PhysRead> reads) {
+  reads_ = reads;
+  fatal_.reset();
+  local_.clear();
+  remote_.clear();
+  owner_.clear();
+  for (std::size_t i = 0; i < reads.size(); ++i) {
     reads[i].error.reset();
     if (covers(reads[i].address, reads[i].into.size()))
-      add(reads, i);
+      add(i);
     else
       reads[i].error = Error{.code = ErrorCode::kNotRam,
                              .message = "not RAM that the process has",
                              .path = {},
                              .address = reads[i].address.value()};
   }
-  transfer(reads);
-  if (!fatal_) fatal_ = gone();
-  if (!fatal_) return;
-  for (PhysRead& read : reads) read.error = *fatal_;
 }
 
-void ProcessMemory::add(std::span<PhysRead> reads, std::size_t index) {
-  std::uint64_t at = reads[index].address.value();
-  std::span<std::byte> into = reads[index].into;
+void ProcessMemory::add(std::size_t index) {
+  std::uint64_t at = reads_[index].address.value();
+  std::span<std::byte> into = reads_[index].into;
   while (!into.empty()) {
     const HostRange& range = *range_at(at);  // covers() has been there
     const std::uint64_t offset = at - range.guest;
     const auto size = static_cast<std::size_t>(
         std::min<std::uint64_t>({into.size(), range.size - offset, kMaxPieceBytes}));
-    if (local_.size() == kMaxPieces) transfer(reads);
     local_.push_back({.iov_base = into.data(), .iov_len = size});
     remote_.push_back(piece(range.host + offset, size));
     owner_.push_back(index);
@@ -142,7 +152,7 @@ void ProcessMemory::add(std::span<PhysRead> reads, std::size_t index) {
 }
 
 // The call stops at the first piece that it cannot read, and says how far it came.
-void ProcessMemory::transfer(std::span<PhysRead> reads) {
+void ProcessMemory::copy() {
   std::size_t window = kMaxPieces;
   for (std::size_t at = 0; at < local_.size() && !fatal_;) {
     const std::size_t n = std::min(window, local_.size() - at);
@@ -157,7 +167,7 @@ void ProcessMemory::transfer(std::span<PhysRead> reads) {
     at += whole;
     window = std::min(window * 2, kMaxPieces);
     if (whole == n) continue;
-    PhysRead& bad = reads[owner_[at]];
+    PhysRead& bad = reads_[owner_[at]];
     bad.error = Error{.code = ErrorCode::kNotMapped,
                       .message = fmt::format("{} cannot be read there", process_.to_string()),
                       .path = {},
@@ -165,9 +175,12 @@ void ProcessMemory::transfer(std::span<PhysRead> reads) {
     window = kPiecesAfterBad;
     ++at;
   }
-  local_.clear();
-  remote_.clear();
-  owner_.clear();
+}
+
+Result<void> ProcessMemory::confirm() {
+  if (!fatal_) fatal_ = gone();
+  if (fatal_) return std::unexpected(*fatal_);
+  return {};
 }
 
 // The address space that an open `mem` belongs to is the one at its opening, for good: once that is

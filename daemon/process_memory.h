@@ -59,6 +59,14 @@ class ProcessMemory final : public PhysMemory {
 
   void read(std::span<PhysRead> reads) override;
 
+  /// read() in three steps, for who has stopped the guest for the second one: finds out where the
+  /// bytes are (some reads get their errors now); copies them; says whether the process is still
+  /// the one that was opened. If not, nothing that was copied is to be used. `reads` are borrowed
+  /// until the last step.
+  void prepare(std::span<PhysRead> reads);
+  void copy();
+  Result<void> confirm();
+
   /// All of it can be read here. RAM where it is not can be read through the stub.
   bool covers(GuestPhys address, std::uint64_t size) const;
   const HostRam& ram() const { return ram_; }
@@ -75,8 +83,7 @@ class ProcessMemory final : public PhysMemory {
 
   const HostRange* range_at(std::uint64_t guest) const;
   Result<void> probe() const;
-  void add(std::span<PhysRead> reads, std::size_t index);
-  void transfer(std::span<PhysRead> reads);
+  void add(std::size_t index);
   std::optional<Error> gone() const;
   void add_resident(const FileDescriptor& pagemap, std::uint64_t guest, std::size_t around,
                     std::vector<std::uint64_t>& pages);
@@ -88,7 +95,8 @@ class ProcessMemory final : public PhysMemory {
   HostRam ram_;
   std::mt19937_64 random_;
 
-  // Of the batch under way: pieces, and the read that each belongs to.
+  // Of the batch under way: its reads, the pieces, and the read that each belongs to.
+  std::span<PhysRead> reads_;
   std::vector<iovec> local_;
   std::vector<iovec> remote_;
   std::vector<std::size_t> owner_;

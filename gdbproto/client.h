@@ -28,6 +28,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -76,6 +77,9 @@ struct Look {
   std::span<const ThreadId> threads;
   std::span<const std::string_view> names;
   std::span<PhysRead> reads;
+  /// For a glance(): called when the guest has stopped for it, while the stub works at the answers.
+  /// The guest is not continued before it returns.
+  std::function<void()> once_stopped = {};
 };
 /// For each thread asked its registers' values, in the order asked.
 using RegisterValues = std::vector<std::vector<std::uint64_t>>;

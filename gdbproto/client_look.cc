@@ -144,7 +144,9 @@ Result<RegisterValues> Client::Impl::look_at(const Look& look, Registers wanted,
   Query fence{std::string(kFence)};
   std::vector<Exchange*> parts{&registers, &reads};
   if (look.threads.empty() && reads.empty()) parts = {&fence};
-  Sequence sequence(std::move(parts), then);
+  Query last{std::string(kFence)};
+  Sequence sequence = look.once_stopped ? Sequence(std::move(parts), look.once_stopped, last)
+                                        : Sequence(std::move(parts), then);
   if (const auto done = exchange(sequence, reads.total_bytes()); !done) {
     reads.fail_unanswered(done.error());
     return std::unexpected(done.error());
@@ -187,7 +189,9 @@ Result<RegisterValues> Client::Impl::glance(const Look& look) {
   auto seen = look_at(look, std::move(wanted), Sequence::Then::kContinue);
   if (link.broken()) return seen;
   held = false;
-  if (!link.stopped_by_interrupt()) GS_CHECK(pause_again());
+  if (link.stopped_by_interrupt()) return seen;
+  if (!look.once_stopped) GS_CHECK(pause_again());
+  run_state = RunState::kPaused;
   return seen;
 }
 
@@ -196,7 +200,6 @@ Result<void> Client::Impl::pause_again() {
   Query fence{std::string(kFence)};
   GS_CHECK(exchange(fence));
   held = false;
-  run_state = RunState::kPaused;
   return {};
 }
 

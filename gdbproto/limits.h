@@ -28,6 +28,6 @@ inline constexpr std::size_t kWriteChunk = 64 * 1024;
 inline constexpr std::size_t kReadChunk = 256 * 1024;
 /// Reads that lie at most so far apart become one, when the gap is RAM of the same block.
 /// Measured: see README.md.
-inline constexpr std::uint64_t kCoalesceGap = 256;
+inline constexpr std::uint64_t kCoalesceGap = 1024;
 
 }  // namespace guestscope::gdb

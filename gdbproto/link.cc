@@ -62,6 +62,7 @@ Result<void> Link::run(Exchange& exchange, Lead lead, Deadline until) {
     return done;
   }
   if (progress_.answered > 0) ++counters_.round_trips;
+  if (progress_.continued) stands_still_ = false;
   return {};
 }
 
@@ -70,8 +71,14 @@ void Link::begin(Lead lead) {
   stop_before_answers_ = false;
   out_.clear();
   written_ = 0;
-  if (!no_ack_ && (lead == Lead::kAck || ack_due_)) out_ += '+';
-  if (lead == Lead::kInterrupt) out_ += kInterruptByte;
+  if (lead == Lead::kInterrupt) return add_interrupt();
+  if (!no_ack_) out_ += '+';
+  ack_due_ = false;
+}
+
+void Link::add_interrupt() {
+  if (!no_ack_ && ack_due_) out_ += '+';
+  out_ += kInterruptByte;
   ack_due_ = false;
 }
 
@@ -82,8 +89,8 @@ Result<void> Link::pump(Exchange& exchange, Deadline until) {
     if (progress_.all_made && !has_pending() && progress_.open == 0) return {};
     // Checked here too, since a peer that trickles bytes never lets wait() run out.
     if (Clock::now() >= until) return fail(ErrorCode::kTimeout, "the stub did not answer in time");
-    if (!has_pending() && !progress_.all_made) continue;
-    GS_CHECK(transport_->wait(has_pending(), until));
+    if (!has_pending() && !progress_.all_made && !progress_.later) continue;
+    GS_CHECK(transport_->wait(has_pending(), stands_still_, until));
     GS_CHECK(receive(&exchange));
   }
 }
@@ -91,9 +98,12 @@ Result<void> Link::pump(Exchange& exchange, Deadline until) {
 void Link::make_packets(Exchange& exchange) {
   if (written_ > 0) out_.clear();
   written_ = 0;
-  while (!progress_.all_made && out_.size() < kWriteChunk) {
+  // What follows may find that the owner has continued the guest, as any exchange may.
+  if (std::exchange(progress_.later, false) && stop_before_answers_) add_interrupt();
+  while (!progress_.all_made && !progress_.later && out_.size() < kWriteChunk) {
     switch (exchange.send_next(out_)) {
       case Exchange::Sent::kNothing: progress_.all_made = true; break;
+      case Exchange::Sent::kLater: progress_.later = true; break;
       case Exchange::Sent::kContinue: progress_.continued = true; [[fallthrough]];
       case Exchange::Sent::kQuestion:
         progress_.open += progress_.continued ? 0 : 1;
@@ -141,7 +151,7 @@ Result<void> Link::on_event(const PacketDecoder::Event& event, Exchange* exchang
 Result<void> Link::on_packet(std::string_view payload, Exchange* exchange) {
   ++counters_.packets_received;
   ack_due_ = !no_ack_;
-  if (is_stop_reply(payload)) return on_stop_reply(payload, exchange != nullptr);
+  if (is_stop_reply(payload)) return on_stop_reply(payload, exchange);
   if (is_exit(payload)) return fail(ErrorCode::kUnreachable, "the virtual machine has ended");
   if (exchange == nullptr || progress_.open == 0)
     return fail(ErrorCode::kProtocol, "the stub answered what was not asked: '{}'",
@@ -155,12 +165,14 @@ Result<void> Link::on_packet(std::string_view payload, Exchange* exchange) {
   return {};
 }
 
-Result<void> Link::on_stop_reply(std::string_view payload, bool in_exchange) {
-  if (in_exchange && progress_.answered == 0 && progress_.open > 0) {
+Result<void> Link::on_stop_reply(std::string_view payload, Exchange* exchange) {
+  if (exchange != nullptr && progress_.answered == 0 && progress_.open > 0) {
     stop_before_answers_ = is_of_interrupt(payload);
+    stands_still_ = true;
+    if (stop_before_answers_) exchange->on_stopped();
     return {};
   }
-  if (!in_exchange || progress_.open == 0) {
+  if (exchange == nullptr || progress_.open == 0) {
     unasked_stop_ = true;
     return acknowledge();
   }
@@ -213,7 +225,7 @@ void Link::last_words(std::string_view packets, int oks, Deadline until) {
     const auto n = transport_->write_some(rest);
     if (!n) return;
     rest.remove_prefix(*n);
-    if (!transport_->wait(!rest.empty(), until)) return;
+    if (!transport_->wait(!rest.empty(), false, until)) return;
     const auto got = transport_->read_some(in_);
     if (!got) return;
     std::string_view input(in_.data(), *got);

@@ -14,6 +14,9 @@
 // it; but had the guest's owner continued the guest meanwhile, the 0x03 is what stops it, instead
 // of the `$` of the first packet, which would be lost and leave all answers one short.
 //
+// Waiting. Between a stop and the continue after it the guest's processors have nothing to do, and
+// every microsecond counts: answers are waited for without sleeping.
+//
 // Threads: one. Any error breaks the link for good: answers could no longer be matched.
 #pragma once
 
@@ -39,6 +42,7 @@ class Exchange {
     kNothing,   ///< there is nothing more to send
     kQuestion,  ///< one packet was appended; one answer will come
     kContinue,  ///< one packet was appended that has no answer, and starts the guest
+    kLater,     ///< nothing before on_stopped(), or an answer without it
   };
   virtual ~Exchange() = default;
   /// Appends the next packet to `out`.
@@ -46,6 +50,8 @@ class Exchange {
   /// Takes the answer to the oldest open question; true when that was all of it. An error breaks
   /// the link.
   virtual Result<bool> on_answer(std::string_view payload) = 0;
+  /// The guest has been stopped by the interrupt before the first packet.
+  virtual void on_stopped() {}
 };
 
 /// One question and its answer's text.
@@ -102,6 +108,7 @@ class Link {
     std::uint64_t open = 0;  ///< questions without an answer yet
     std::uint64_t answered = 0;
     bool all_made = false;
+    bool later = false;  ///< there will be more to send
     bool continued = false;
   };
 
@@ -109,11 +116,12 @@ class Link {
   void begin(Lead lead);
   Result<void> pump(Exchange& exchange, Deadline until);
   void make_packets(Exchange& exchange);
+  void add_interrupt();
   Result<void> write_pending();
   Result<bool> receive(Exchange* exchange);
   Result<void> on_event(const PacketDecoder::Event& event, Exchange* exchange);
   Result<void> on_packet(std::string_view payload, Exchange* exchange);
-  Result<void> on_stop_reply(std::string_view payload, bool in_exchange);
+  Result<void> on_stop_reply(std::string_view payload, Exchange* exchange);
   Result<void> acknowledge();
   bool has_pending() const { return written_ < out_.size(); }
 
@@ -128,6 +136,7 @@ class Link {
   bool ack_due_ = false;
   bool stop_before_answers_ = false;
   bool unasked_stop_ = false;
+  bool stands_still_ = false;  // between a stop that we asked for and the continue
   std::optional<Error> cause_;
 };
 

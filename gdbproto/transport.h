@@ -34,7 +34,8 @@ class Transport {
   /// kUnreachable.
   virtual Result<std::size_t> read_some(std::span<char> into) = 0;
   /// Until there is something to read or, if `or_writable`, room to write; kTimeout at `until`.
-  virtual Result<void> wait(bool or_writable, Deadline until) = 0;
+  /// `awake`: it is worth a processor not to be late.
+  virtual Result<void> wait(bool or_writable, bool awake, Deadline until) = 0;
   /// For poll() by the owner; -1 when there is none (a fake).
   virtual int fd() const = 0;
 };

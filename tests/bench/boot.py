@@ -18,8 +18,7 @@ def ready_ms(guest):
             raise OSError(f"the guest is not ready: {guest.console()[-500:]}")
         time.sleep(0.01)
     now = time.time()
-    with guest.qmp.changed:
-        first = next(event for event in guest.qmp.events if event["event"] == "RESUME")["timestamp"]
+    first = next(event for event in guest.qmp.events if event["event"] == "RESUME")["timestamp"]
     return (now - first["seconds"] - first["microseconds"] / 1e6) * 1000
 
 

@@ -53,8 +53,7 @@ class Stops:
         self.first = len(self._events())
 
     def _events(self):
-        with self.qmp.changed:
-            return self.qmp.events[self.first:]
+        return self.qmp.events[self.first:]
 
     def pairs(self):
         """(from, to) in seconds of the host's clock, in order. A stop that lasts is not in it."""

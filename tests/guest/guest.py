@@ -26,7 +26,6 @@ import signal
 import socket
 import subprocess
 import tempfile
-import threading
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -167,55 +166,59 @@ class Process:
 
 
 class Qmp:
-    """QEMU's control channel. Commands from one thread; events are collected by another."""
+    """QEMU's control channel, from one thread. Nothing is read from it before somebody asks: a reader that wakes up for each event would
+    take a processor just when a guest stops and continues, which is when benchmarks look at it."""
 
     def __init__(self, path):
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.connect(str(path))
-        self.file = self.socket.makefile("r", encoding="utf-8")
-        self.events = []
-        self.answers = []
-        self.changed = threading.Condition()
-        json.loads(self.file.readline())
-        self.reader = threading.Thread(target=self._read, daemon=True)
-        self.reader.start()
+        self._received = b""
+        self._events = []
+        self._answers = []
+        wait_until(lambda: b"\n" in self._received or self._receive(1), 20, "QEMU's greeting", 0)
+        self._received = self._received.partition(b"\n")[2]
         self("qmp_capabilities")
 
-    def _read(self):
-        try:
-            for line in self.file:
-                message = json.loads(line)
-                with self.changed:
-                    (self.events if "event" in message else self.answers).append(message)
-                    self.changed.notify_all()
-        except (OSError, ValueError):
-            pass
-        with self.changed:
-            self.answers.append({"error": {"desc": "QEMU closed the channel"}})
-            self.changed.notify_all()
+    def _receive(self, timeout):
+        """Takes what is there, or what comes within that time."""
+        while select.select([self.socket], [], [], timeout)[0]:
+            data = self.socket.recv(1 << 20)
+            if not data:
+                raise HarnessError("QEMU closed its control channel")
+            self._received += data
+            timeout = 0
+
+    def _sort(self):
+        *lines, self._received = self._received.split(b"\n")
+        for line in lines:
+            message = json.loads(line)
+            (self._events if "event" in message else self._answers).append(message)
 
     def __call__(self, command, **arguments):
         self.socket.sendall((json.dumps({"execute": command, "arguments": arguments}) + "\n").encode())
-        with self.changed:
-            if not self.changed.wait_for(lambda: self.answers, 20):
+        deadline = time.monotonic() + 20
+        self._sort()
+        while not self._answers:
+            if time.monotonic() > deadline:
                 raise HarnessError(f"QMP {command}: no answer")
-            answer = self.answers.pop(0)
+            self._receive(1)
+            self._sort()
+        answer = self._answers.pop(0)
         if "error" in answer:
             raise HarnessError(f"QMP {command}: {answer['error']['desc']}")
         return answer["return"]
 
+    @property
+    def events(self):
+        """All so far."""
+        self._receive(0)
+        self._sort()
+        return self._events
+
     def count(self, event):
-        with self.changed:
-            return sum(1 for entry in self.events if entry["event"] == event)
+        return sum(1 for entry in self.events if entry["event"] == event)
 
     def close(self):
-        # shutdown wakes the reader, which holds the file: a close alone would wait for it.
-        try:
-            self.socket.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
-        self.reader.join(5)
-        self.file.close()
         self.socket.close()
 
 

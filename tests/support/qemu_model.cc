@@ -211,7 +211,7 @@ Result<std::size_t> ModelTransport::read_some(std::span<char> into) {
 }
 
 // Nothing moves by itself here: when nothing is there, nothing will come.
-Result<void> ModelTransport::wait(bool or_writable, Deadline) {
+Result<void> ModelTransport::wait(bool or_writable, bool /*awake*/, Deadline) {
   pending_ += model_.take_output();
   if (or_writable || closed || !pending_.empty()) return {};
   return fail(ErrorCode::kTimeout, "no answer in time");

@@ -96,7 +96,7 @@ class ModelTransport final : public Transport {
 
   Result<std::size_t> write_some(std::string_view bytes) override;
   Result<std::size_t> read_some(std::span<char> into) override;
-  Result<void> wait(bool or_writable, Deadline until) override;
+  Result<void> wait(bool or_writable, bool awake, Deadline until) override;
   int fd() const override { return -1; }
 
   std::size_t chunk = 1 << 20;  ///< bytes at most per call, both ways

@@ -322,6 +322,43 @@ TEST_CASE("a glance stops, reads registers and memory and continues in one excha
   CHECK(model.swallowed == 0);
 }
 
+TEST_CASE("what is to be done while the guest stands still is done before it is continued") {
+  for (const bool no_ack : {false, true})
+    for (const std::size_t chunk : {std::size_t{1}, std::size_t{7}, std::size_t{1} << 20}) {
+      CAPTURE(no_ack);
+      CAPTURE(chunk);
+      QemuModel model;
+      model.offers_no_ack = no_ack;
+      Attached client(model, {}, chunk);
+      REQUIRE(client);
+      REQUIRE(client->resume());
+      const std::array<std::string_view, 1> names{"cr3"};
+      for (int i = 1; i <= 3; ++i) {
+        const auto before = client->counters();
+        int calls = 0;
+        const auto seen = client->glance({.threads = client->threads().first(1),
+                                          .names = names,
+                                          .reads = {},
+                                          .once_stopped = [&] {
+                                            ++calls;
+                                            CHECK_FALSE(model.running);
+                                            CHECK(model.count("c") == static_cast<unsigned>(i));
+                                          }});
+        REQUIRE(seen);
+        CHECK(seen->front().size() == 1);
+        CHECK(calls == 1);
+        CHECK(model.count("c") == static_cast<unsigned>(i + 1));
+        CHECK(model.running);
+        CHECK(client->counters().stops - before.stops == 1);
+        CHECK(client->counters().round_trips - before.round_trips == 1);
+        REQUIRE(client->can_glance());
+      }
+      CHECK(model.swallowed == 0);
+      REQUIRE(client->stop());
+      CHECK(client->held());
+    }
+}
+
 TEST_CASE("a stop with a look is one exchange and holds the guest") {
   QemuModel model;
   Attached client(model);

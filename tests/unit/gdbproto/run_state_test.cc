@@ -85,6 +85,47 @@ TEST_CASE("a glance at a guest that its owner has paused does not continue it") 
   }
 }
 
+TEST_CASE("nothing is done at a guest that its owner has paused, and it is not continued") {
+  for (const bool told : {true, false}) {
+    CAPTURE(told);
+    QemuModel model;
+    Attached client(model);
+    REQUIRE(client);
+    REQUIRE(client->resume());
+    if (told)
+      model.owner_stops();
+    else
+      model.running = false;
+    int calls = 0;
+    static_cast<void>(client->glance(
+        {.threads = client->threads(), .names = {}, .reads = {}, .once_stopped = [&] {
+           ++calls;
+         }}));
+    CHECK(calls == 0);
+    CHECK_FALSE(model.running);
+    CHECK_FALSE(client->can_glance());
+    CHECK(client->run_state() == RunState::kPaused);
+    CHECK(model.count("c") == 1);  // resume()'s
+    model.owner_continues();
+    REQUIRE(client->stop());
+    CHECK(client->held());
+    REQUIRE(client->resume());
+    CHECK(model.running);
+  }
+}
+
+TEST_CASE("a guest that its owner continues while something is done is not glanced at") {
+  QemuModel model;
+  Attached client(model);
+  REQUIRE(client);
+  REQUIRE(client->resume());
+  CHECK_FALSE(
+      client->glance({.threads = client->threads(), .names = {}, .reads = {}, .once_stopped = [&] {
+                        model.owner_continues();
+                      }}));
+  CHECK(model.swallowed == 0);
+}
+
 TEST_CASE("a newer QEMU does not tell of the stop at attach: a plain pause is taken for ours") {
   QemuModel model;
   model.replies_on_demand = true;

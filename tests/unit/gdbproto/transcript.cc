@@ -106,7 +106,7 @@ Result<std::size_t> ReplayTransport::read_some(std::span<char> into) {
   return n;
 }
 
-Result<void> ReplayTransport::wait(bool or_writable, Deadline) {
+Result<void> ReplayTransport::wait(bool or_writable, bool /*awake*/, Deadline) {
   if (on_turn(false) || (or_writable && on_turn(true))) return {};
   return fail(ErrorCode::kTimeout, "nothing was recorded to come here");
 }

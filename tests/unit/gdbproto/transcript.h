@@ -28,8 +28,8 @@ class RecordingTransport final : public Transport {
       : inner_(std::move(inner)), turns_(turns) {}
   Result<std::size_t> write_some(std::string_view bytes) override;
   Result<std::size_t> read_some(std::span<char> into) override;
-  Result<void> wait(bool or_writable, Deadline until) override {
-    return inner_->wait(or_writable, until);
+  Result<void> wait(bool or_writable, bool awake, Deadline until) override {
+    return inner_->wait(or_writable, awake, until);
   }
   int fd() const override { return inner_->fd(); }
 
@@ -48,7 +48,7 @@ class ReplayTransport final : public Transport {
       : turns_(std::move(turns)), finished_(finished) {}
   Result<std::size_t> write_some(std::string_view bytes) override;
   Result<std::size_t> read_some(std::span<char> into) override;
-  Result<void> wait(bool or_writable, Deadline until) override;
+  Result<void> wait(bool or_writable, bool awake, Deadline until) override;
   int fd() const override { return -1; }
 
  private:
