@@ -36,20 +36,24 @@ HeldGuest::HeldGuest(gdb::Client& client, MemorySource& source, Limits limits, P
       before_(client.counters()) {}
 
 Result<gdb::RegisterValues> HeldGuest::begin(Clock::time_point since, const gdb::Look& look) {
-  if (since != Clock::time_point{})
-    stopped_at_ = since;
-  else if (!client_.stopped())
-    stopped_at_ = Clock::now();
+  if (since != Clock::time_point{}) stopped_at_ = since;
   meta_.taken_at = std::chrono::system_clock::now();
   mixed_ = false;
   if (source_.process() == nullptr) {
     const auto before = Clock::now();
-    auto seen = client_.stop(look);
+    auto seen = stop(look);
     pace_.took(look.reads, Clock::now() - before);
     return seen;
   }
-  auto seen = client_.stop({.threads = look.threads, .names = look.names, .reads = {}});
+  auto seen = stop({.threads = look.threads, .names = look.names, .reads = {}});
   if (seen) read(look.reads);
+  return seen;
+}
+
+Result<gdb::RegisterValues> HeldGuest::stop(const gdb::Look& look) {
+  const std::uint64_t stops = client_.counters().stops;
+  auto seen = client_.stop(look);
+  if (client_.counters().stops > stops) stopped_at_ = client_.stopped_since();
   return seen;
 }
 
@@ -66,17 +70,25 @@ Result<gdb::RegisterValues> HeldGuest::glance(const gdb::Look& look) {
       copied = true;
     };
   }
-  const std::uint64_t stops = client_.counters().stops;
-  stopped_at_ = Clock::now();
   meta_.taken_at = std::chrono::system_clock::now();
   mixed_ = false;
   late_reads_ = 0;
-  auto seen = client_.glance(asked);
-  if (client_.counters().stops > stops) count_pause();
+  const auto before = Clock::now();
+  auto seen = glance_counted(asked);
   if (process == nullptr)
-    pace_.took(look.reads, Clock::now() - stopped_at_);
+    pace_.took(look.reads, Clock::now() - before);
   else if (seen && !take_copied(*process, copied))
     return fail(ErrorCode::kNotReady, "it has to be read the other way");
+  return seen;
+}
+
+/// A glance whose pause counts.
+Result<gdb::RegisterValues> HeldGuest::glance_counted(const gdb::Look& look) {
+  const std::uint64_t stops = client_.counters().stops;
+  auto seen = client_.glance(look);
+  if (client_.counters().stops == stops) return seen;
+  stopped_at_ = client_.stopped_since();
+  count_pause();
   return seen;
 }
 
@@ -109,7 +121,7 @@ void HeldGuest::begin_live() {
 
 void HeldGuest::count_pause() {
   const auto pause =
-      std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - stopped_at_);
+      std::chrono::ceil<std::chrono::microseconds>(client_.last_answer_at() - stopped_at_);
   meta_.paused += pause;
   ++meta_.stops;
   totals_.add(pause);
@@ -143,9 +155,9 @@ bool HeldGuest::out_of_time() {
 Result<void> HeldGuest::let_run() {
   GS_CHECK(resume());
   std::this_thread::sleep_for(std::min(limits_.budget, kMaxBreather));
-  stopped_at_ = Clock::now();
   meta_.consistent = false;
-  return client_.stop();
+  GS_CHECK(stop({}));
+  return {};
 }
 
 /// False when there is none, or no longer.
@@ -183,10 +195,7 @@ void HeldGuest::read_from_stub(std::span<PhysRead> reads) {
       }))
     return fail_all(reads, {.code = ErrorCode::kNotRam, .message = "not RAM"});
   before_running_();
-  const std::uint64_t stops = client_.counters().stops;
-  stopped_at_ = Clock::now();
-  const auto seen = client_.glance({.threads = {}, .names = {}, .reads = reads});
-  if (client_.counters().stops > stops) count_pause();
+  const auto seen = glance_counted({.threads = {}, .names = {}, .reads = reads});
   if (!seen) fail_all(reads, seen.error());
 }
 

@@ -67,6 +67,8 @@ class HeldGuest final : public PhysMemory {
 
  private:
   Result<void> resume();
+  Result<gdb::RegisterValues> stop(const gdb::Look& look);
+  Result<gdb::RegisterValues> glance_counted(const gdb::Look& look);
   bool take_copied(ProcessMemory& process, bool copied);
   void count_pause();
   Result<void> let_run();

@@ -202,6 +202,8 @@ Result<void> Client::refresh_ram() { return impl_->refresh_ram(); }
 int Client::fd() const { return impl_->link.fd(); }
 Result<void> Client::poll_idle() { return impl_->poll_idle(); }
 Result<void> Client::detach() { return impl_->detach(); }
+Clock::time_point Client::stopped_since() const { return impl_->link.stopped_since(); }
+Clock::time_point Client::last_answer_at() const { return impl_->link.last_arrival(); }
 Counters Client::counters() const { return impl_->link.counters(); }
 
 }  // namespace guestscope::gdb

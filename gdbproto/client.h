@@ -163,6 +163,11 @@ class Client {
   Result<void> detach();
 
   Counters counters() const;
+  /// Since when the guest has stood still that we stopped last: an estimate, by when the stub
+  /// answered, never before we asked.
+  Clock::time_point stopped_since() const;
+  /// When the last answer came: before a continue, the end of the stop.
+  Clock::time_point last_answer_at() const;
 
  private:
   class Impl;

@@ -62,6 +62,7 @@ Result<void> Link::run(Exchange& exchange, Lead lead, Deadline until) {
     return done;
   }
   if (progress_.answered > 0) ++counters_.round_trips;
+  if (stop_before_answers_) judge_stop();
   if (progress_.continued) stands_still_ = false;
   return {};
 }
@@ -71,6 +72,7 @@ void Link::begin(Lead lead) {
   stop_before_answers_ = false;
   out_.clear();
   written_ = 0;
+  interrupted_at_ = Clock::now();
   if (lead == Lead::kInterrupt) return add_interrupt();
   if (!no_ack_) out_ += '+';
   ack_due_ = false;
@@ -80,6 +82,25 @@ void Link::add_interrupt() {
   if (!no_ack_ && ack_due_) out_ += '+';
   out_ += kInterruptByte;
   ack_due_ = false;
+}
+
+// Between the interrupt and its stop reply, QEMU waits for a processor and for its vCPUs, and the
+// guest runs, at least in part: on a busy host for a hundred times as long as it stands still. The
+// kernel tells when the reply came. Where answers had come with it, the time is the last one's, and
+// the others took about as long as those that followed; where all had, as those of other times,
+// doubled to be sure.
+void Link::judge_stop() {
+  stopped_since_ = interrupted_at_;
+  if (!stop_seen_at_) return;
+  const auto with_it = static_cast<Clock::rep>(answered_at_stop_);
+  const auto later = static_cast<Clock::rep>(progress_.answered) - with_it;
+  Clock::duration each = 2 * answer_takes_;
+  if (later > 0) {
+    each = (last_arrival_ - *stop_seen_at_) / later;
+    answer_takes_ = (answer_takes_ + each) / 2;
+  }
+  if (each > each.zero() || with_it == 0)
+    stopped_since_ = std::max(interrupted_at_, *stop_seen_at_ - each * with_it);
 }
 
 Result<void> Link::pump(Exchange& exchange, Deadline until) {
@@ -127,8 +148,15 @@ Result<void> Link::write_pending() {
 Result<bool> Link::receive(Exchange* exchange) {
   GS_ASSIGN(const std::size_t n, transport_->read_some(in_));
   counters_.bytes_received += n;
+  const bool stop_seen = stop_before_answers_;
+  const auto arrival = transport_->arrived();
+  if (n > 0) last_arrival_ = arrival.value_or(Clock::now());
   std::string_view input(in_.data(), n);
   while (const auto event = decoder_.next(input)) GS_CHECK(on_event(*event, exchange));
+  if (stop_before_answers_ && !stop_seen) {
+    stop_seen_at_ = arrival;
+    answered_at_stop_ = progress_.answered;
+  }
   return n > 0;
 }
 

@@ -92,6 +92,10 @@ class Link {
   /// An interrupt's stop reply came in the last run() before its first answer: the guest had been
   /// running until then.
   bool stopped_by_interrupt() const { return stop_before_answers_; }
+  /// Since when the guest has stood still that the last interrupt stopped: see judge_stop().
+  Clock::time_point stopped_since() const { return stopped_since_; }
+  /// When the last answer came.
+  Clock::time_point last_arrival() const { return last_arrival_; }
   /// True once after a stop reply that nobody asked for: the owner paused the guest.
   bool take_unasked_stop() { return std::exchange(unasked_stop_, false); }
 
@@ -123,6 +127,7 @@ class Link {
   Result<void> on_packet(std::string_view payload, Exchange* exchange);
   Result<void> on_stop_reply(std::string_view payload, Exchange* exchange);
   Result<void> acknowledge();
+  void judge_stop();
   bool has_pending() const { return written_ < out_.size(); }
 
   std::unique_ptr<Transport> transport_;
@@ -136,6 +141,12 @@ class Link {
   bool ack_due_ = false;
   bool stop_before_answers_ = false;
   bool unasked_stop_ = false;
+  Clock::time_point last_arrival_{};
+  Clock::time_point interrupted_at_{};
+  std::optional<Clock::time_point> stop_seen_at_;
+  std::uint64_t answered_at_stop_ = 0;  // answers that came together with the stop reply
+  Clock::duration answer_takes_{};      // of late
+  Clock::time_point stopped_since_{};
   bool stands_still_ = false;  // between a stop that we asked for and the continue
   std::optional<Error> cause_;
 };

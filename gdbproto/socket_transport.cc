@@ -9,9 +9,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
+#include <ctime>
 #include <limits>
+#include <optional>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -72,9 +75,35 @@ Result<void> wait_for(int fd, short events, Deadline until) {
   }
 }
 
+// The kernel's note on when the bytes came, by the clock of the day; TCP has it.
+std::optional<timespec> arrival_of(msghdr& message) {
+  for (cmsghdr* part = CMSG_FIRSTHDR(&message); part != nullptr;
+       part = CMSG_NXTHDR(&message, part)) {
+    if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_TIMESTAMPNS) continue;
+    timespec when{};
+    std::memcpy(&when, CMSG_DATA(part), sizeof when);
+    return when;
+  }
+  return std::nullopt;
+}
+
+// That clock may be set at any time: what lies in the future, or far back, is not believed.
+std::optional<Clock::time_point> by_steady_clock(const timespec& when) {
+  constexpr std::chrono::seconds kFarBack{1};
+  timespec today{};
+  ::clock_gettime(CLOCK_REALTIME, &today);
+  const auto ago = std::chrono::seconds(today.tv_sec - when.tv_sec) +
+                   std::chrono::nanoseconds(today.tv_nsec - when.tv_nsec);
+  if (ago < ago.zero() || ago > kFarBack) return std::nullopt;
+  return Clock::now() - ago;
+}
+
 class SocketTransport final : public Transport {
  public:
-  explicit SocketTransport(FileDescriptor fd) : fd_(std::move(fd)) {}
+  explicit SocketTransport(FileDescriptor fd) : fd_(std::move(fd)) {
+    const int on = 1;
+    ::setsockopt(fd_.get(), SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on);
+  }
 
   Result<std::size_t> write_some(std::string_view bytes) override {
     while (true) {
@@ -88,8 +117,18 @@ class SocketTransport final : public Transport {
 
   Result<std::size_t> read_some(std::span<char> into) override {
     while (true) {
-      const ssize_t n = ::recv(fd_.get(), into.data(), into.size(), MSG_DONTWAIT);
-      if (n > 0) return static_cast<std::size_t>(n);
+      iovec place{.iov_base = into.data(), .iov_len = into.size()};
+      alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(timespec))> notes{};
+      msghdr message{};
+      message.msg_iov = &place;
+      message.msg_iovlen = 1;
+      message.msg_control = notes.data();
+      message.msg_controllen = notes.size();
+      const ssize_t n = ::recvmsg(fd_.get(), &message, MSG_DONTWAIT);
+      if (n > 0) {
+        arrived_ = arrival_of(message).and_then(by_steady_clock);
+        return static_cast<std::size_t>(n);
+      }
       if (n == 0) return fail(ErrorCode::kUnreachable, "the stub closed the connection");
       if (errno == EINTR) continue;
       if (errno == EAGAIN || errno == EWOULDBLOCK) return 0;
@@ -103,10 +142,12 @@ class SocketTransport final : public Transport {
     return wait_for(fd_.get(), events, until);
   }
 
+  std::optional<Clock::time_point> arrived() const override { return arrived_; }
   int fd() const override { return fd_.get(); }
 
  private:
   FileDescriptor fd_;
+  std::optional<Clock::time_point> arrived_;
 };
 
 // Finishes a non-blocking connect; a signal does not interrupt it, it goes on in the background.

@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -33,6 +34,9 @@ class Transport {
   /// Puts what is there into `into` (not empty); 0 when nothing is there yet. The peer's close is
   /// kUnreachable.
   virtual Result<std::size_t> read_some(std::span<char> into) = 0;
+  /// When the last bytes of the last read_some() came here, which may be long before there was a
+  /// processor to read them; empty when nothing tells.
+  virtual std::optional<Clock::time_point> arrived() const { return std::nullopt; }
   /// Until there is something to read or, if `or_writable`, room to write; kTimeout at `until`.
   /// `awake`: it is worth a processor not to be late.
   virtual Result<void> wait(bool or_writable, bool awake, Deadline until) = 0;

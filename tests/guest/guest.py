@@ -175,18 +175,19 @@ class Qmp:
         self._received = b""
         self._events = []
         self._answers = []
-        wait_until(lambda: b"\n" in self._received or self._receive(1), 20, "QEMU's greeting", 0)
+        wait_until(lambda: self._receive(1) and b"\n" in self._received, 20, "QEMU's greeting", 0)
         self._received = self._received.partition(b"\n")[2]
         self("qmp_capabilities")
 
     def _receive(self, timeout):
-        """Takes what is there, or what comes within that time."""
-        while select.select([self.socket], [], [], timeout)[0]:
-            data = self.socket.recv(1 << 20)
-            if not data:
-                raise HarnessError("QEMU closed its control channel")
-            self._received += data
-            timeout = 0
+        """Takes what is there, or what comes within that time; False when there was nothing."""
+        if not select.select([self.socket], [], [], timeout)[0]:
+            return False
+        data = self.socket.recv(1 << 20)
+        if not data:
+            raise HarnessError("QEMU closed its control channel")
+        self._received += data
+        return True
 
     def _sort(self):
         *lines, self._received = self._received.split(b"\n")
@@ -210,8 +211,9 @@ class Qmp:
 
     @property
     def events(self):
-        """All so far."""
-        self._receive(0)
+        """All so far. QEMU keeps what the socket does not take, and sends it when there is room again."""
+        while self._receive(0.02):
+            pass
         self._sort()
         return self._events
 

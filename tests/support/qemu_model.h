@@ -11,6 +11,7 @@
 #include <deque>
 #include <functional>
 #include <map>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -97,9 +98,11 @@ class ModelTransport final : public Transport {
   Result<std::size_t> write_some(std::string_view bytes) override;
   Result<std::size_t> read_some(std::span<char> into) override;
   Result<void> wait(bool or_writable, bool awake, Deadline until) override;
+  std::optional<Clock::time_point> arrived() const override { return arrival; }
   int fd() const override { return -1; }
 
-  std::size_t chunk = 1 << 20;  ///< bytes at most per call, both ways
+  std::optional<Clock::time_point> arrival;  ///< of all that comes
+  std::size_t chunk = 1 << 20;               ///< bytes at most per call, both ways
   bool closed = false;
 
  private:

@@ -359,6 +359,29 @@ TEST_CASE("what is to be done while the guest stands still is done before it is 
     }
 }
 
+TEST_CASE("a stop is counted from the stop reply's arrival, if that is known") {
+  for (const std::size_t chunk : {std::size_t{1}, std::size_t{1} << 20})
+    for (const bool known : {true, false}) {
+      CAPTURE(chunk);
+      CAPTURE(known);
+      QemuModel model;
+      Attached client(model, {}, chunk);
+      REQUIRE(client);
+      REQUIRE(client->resume());
+      const auto before = Clock::now();
+      const auto late = before + std::chrono::hours(1);
+      if (known) client.transport->arrival = late;
+      REQUIRE(client->stop());
+      if (known && chunk == 1) {
+        CHECK(client->stopped_since() == late);
+      } else {  // nothing tells more than when the guest was interrupted
+        CHECK(client->stopped_since() >= before);
+        CHECK(client->stopped_since() <= Clock::now());
+      }
+      CHECK((client->last_answer_at() == late) == known);
+    }
+}
+
 TEST_CASE("a stop with a look is one exchange and holds the guest") {
   QemuModel model;
   Attached client(model);

@@ -65,6 +65,24 @@ bool send_all(int fd, std::string_view bytes) {
   return true;
 }
 
+// Two ends of a connection over loopback.
+std::array<int, 2> tcp_pair() {
+  const int listener = ::socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  auto* const plain = reinterpret_cast<sockaddr*>(&address);
+  REQUIRE(::bind(listener, plain, size) == 0);
+  REQUIRE(::listen(listener, 1) == 0);
+  REQUIRE(::getsockname(listener, plain, &size) == 0);
+  const int near = ::socket(AF_INET, SOCK_STREAM, 0);
+  REQUIRE(::connect(near, plain, size) == 0);
+  const int far = ::accept(listener, nullptr, nullptr);
+  ::close(listener);
+  return {near, far};
+}
+
 void serve_model(QemuModel& model, int fd) {
   model.attach();
   std::array<char, 4096> in{};
@@ -85,6 +103,22 @@ Options hurried() {
   options.timeout = 150ms;
   options.detach_timeout = 50ms;
   return options;
+}
+
+TEST_CASE("the kernel tells when bytes came that were read later") {
+  const auto [near, far] = tcp_pair();
+  const auto transport = adopt_socket(near);
+  std::array<char, 16> in{};
+  CHECK_FALSE(transport->arrived());
+  std::this_thread::sleep_for(100ms);  // the kernel begins with it a moment later
+  const auto before = Clock::now();
+  REQUIRE(send_all(far, "$T02#"));
+  std::this_thread::sleep_for(50ms);
+  CHECK(transport->read_some(in).value() == 5);
+  REQUIRE(transport->arrived());
+  CHECK(*transport->arrived() > before - 5ms);  // two clocks
+  CHECK(*transport->arrived() < Clock::now() - 25ms);
+  ::close(far);
 }
 
 TEST_CASE("a stub that writes without reading does not lock us up, whatever the batch") {
