@@ -121,7 +121,8 @@ void HeldGuest::begin_live() {
 
 void HeldGuest::count_pause() {
   const auto pause =
-      std::chrono::ceil<std::chrono::microseconds>(client_.last_answer_at() - stopped_at_);
+      std::max(std::chrono::ceil<std::chrono::microseconds>(client_.last_answer_at() - stopped_at_),
+               std::chrono::microseconds(0));
   meta_.paused += pause;
   ++meta_.stops;
   totals_.add(pause);
