@@ -36,24 +36,19 @@ HeldGuest::HeldGuest(gdb::Client& client, MemorySource& source, Limits limits, P
       before_(client.counters()) {}
 
 Result<gdb::RegisterValues> HeldGuest::begin(Clock::time_point since, const gdb::Look& look) {
-  if (since != Clock::time_point{}) stopped_at_ = since;
+  if (since != Clock::time_point{}) attached_at_ = since;
   meta_.taken_at = std::chrono::system_clock::now();
   mixed_ = false;
   if (source_.process() == nullptr) {
     const auto before = Clock::now();
-    auto seen = stop(look);
+    auto seen = client_.stop(look);
+    stops_ = client_.counters().stops;
     pace_.took(look.reads, Clock::now() - before);
     return seen;
   }
-  auto seen = stop({.threads = look.threads, .names = look.names, .reads = {}});
+  auto seen = client_.stop({.threads = look.threads, .names = look.names, .reads = {}});
+  stops_ = client_.counters().stops;
   if (seen) read(look.reads);
-  return seen;
-}
-
-Result<gdb::RegisterValues> HeldGuest::stop(const gdb::Look& look) {
-  const std::uint64_t stops = client_.counters().stops;
-  auto seen = client_.stop(look);
-  if (client_.counters().stops > stops) stopped_at_ = client_.stopped_since();
   return seen;
 }
 
@@ -86,9 +81,7 @@ Result<gdb::RegisterValues> HeldGuest::glance(const gdb::Look& look) {
 Result<gdb::RegisterValues> HeldGuest::glance_counted(const gdb::Look& look) {
   const std::uint64_t stops = client_.counters().stops;
   auto seen = client_.glance(look);
-  if (client_.counters().stops == stops) return seen;
-  stopped_at_ = client_.stopped_since();
-  count_pause();
+  if (client_.counters().stops > stops) count_pause(client_.last_answer_at());
   return seen;
 }
 
@@ -119,10 +112,14 @@ void HeldGuest::begin_live() {
   meta_.consistent = false;
 }
 
-void HeldGuest::count_pause() {
-  const auto pause =
-      std::max(std::chrono::ceil<std::chrono::microseconds>(client_.last_answer_at() - stopped_at_),
-               std::chrono::microseconds(0));
+/// Any exchange may have found that the guest's owner had continued it, and stopped it anew.
+HeldGuest::Clock::time_point HeldGuest::stopped_at() const {
+  return client_.counters().stops == before_.stops ? attached_at_ : client_.stopped_since();
+}
+
+void HeldGuest::count_pause(Clock::time_point until) {
+  const auto pause = std::max(std::chrono::ceil<std::chrono::microseconds>(until - stopped_at()),
+                              std::chrono::microseconds(0));
   meta_.paused += pause;
   ++meta_.stops;
   totals_.add(pause);
@@ -132,20 +129,23 @@ Result<void> HeldGuest::resume() {
   before_running_();
   const bool held = client_.held();
   const Result<void> resumed = client_.resume();
-  if (held) count_pause();
+  // Without an answer nobody knows until when.
+  if (held) count_pause(resumed ? client_.last_answer_at() : Clock::now());
   return resumed;
 }
 
 Result<void> HeldGuest::end() {
   const Result<void> resumed = resume();
   const gdb::Counters after = client_.counters();
+  // Its owner has continued it in between.
+  if (stops_ && *stops_ != after.stops) meta_.consistent = false;
   meta_.round_trips = after.round_trips - before_.round_trips;
   meta_.packets = after.packets_sent - before_.packets_sent;
   return resumed;
 }
 
 bool HeldGuest::over_budget() const {
-  return client_.held() && Clock::now() - stopped_at_ >= limits_.budget;
+  return client_.held() && Clock::now() - stopped_at() >= limits_.budget;
 }
 
 bool HeldGuest::out_of_time() {
@@ -157,8 +157,9 @@ Result<void> HeldGuest::let_run() {
   GS_CHECK(resume());
   std::this_thread::sleep_for(std::min(limits_.budget, kMaxBreather));
   meta_.consistent = false;
-  GS_CHECK(stop({}));
-  return {};
+  const auto held = client_.stop();
+  stops_ = client_.counters().stops;
+  return held;
 }
 
 /// False when there is none, or no longer.

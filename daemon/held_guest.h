@@ -19,6 +19,7 @@
 #include <atomic>
 #include <chrono>
 #include <functional>
+#include <optional>
 
 #include "daemon/memory_source.h"
 #include "daemon/pause_totals.h"
@@ -67,10 +68,10 @@ class HeldGuest final : public PhysMemory {
 
  private:
   Result<void> resume();
-  Result<gdb::RegisterValues> stop(const gdb::Look& look);
   Result<gdb::RegisterValues> glance_counted(const gdb::Look& look);
   bool take_copied(ProcessMemory& process, bool copied);
-  void count_pause();
+  Clock::time_point stopped_at() const;
+  void count_pause(Clock::time_point until);
   Result<void> let_run();
   void read_now(std::span<PhysRead> reads);
   bool read_from_process(std::span<PhysRead> reads);
@@ -87,7 +88,8 @@ class HeldGuest final : public PhysMemory {
   ReadPace& pace_;
   SnapshotMeta meta_;
   gdb::Counters before_;
-  Clock::time_point stopped_at_{};
+  Clock::time_point attached_at_ = Clock::now();  // if that is what stopped it
+  std::optional<std::uint64_t> stops_;            // once it is held
   bool live_ = false;
   bool mixed_ = false;
   int late_reads_ = 0;  // since the last glance()

@@ -78,7 +78,8 @@ struct Look {
   std::span<const std::string_view> names;
   std::span<PhysRead> reads;
   /// For a glance(): called when the guest has stopped for it, while the stub works at the answers.
-  /// The guest is not continued before it returns.
+  /// The guest is not continued before it returns. No vCPU runs then; what devices of the host
+  /// still write may not have come to rest.
   std::function<void()> once_stopped = {};
 };
 /// For each thread asked its registers' values, in the order asked.

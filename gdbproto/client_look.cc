@@ -145,8 +145,9 @@ Result<RegisterValues> Client::Impl::look_at(const Look& look, Registers wanted,
   std::vector<Exchange*> parts{&registers, &reads};
   if (look.threads.empty() && reads.empty()) parts = {&fence};
   Query last{std::string(kFence)};
-  Sequence sequence = look.once_stopped ? Sequence(std::move(parts), look.once_stopped, last)
-                                        : Sequence(std::move(parts), then);
+  Sequence sequence = look.once_stopped && then == Sequence::Then::kContinue
+                          ? Sequence(std::move(parts), look.once_stopped, last)
+                          : Sequence(std::move(parts), then);
   if (const auto done = exchange(sequence, reads.total_bytes()); !done) {
     reads.fail_unanswered(done.error());
     return std::unexpected(done.error());

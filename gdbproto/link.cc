@@ -56,7 +56,13 @@ void Link::give_up(Error cause) {
 Result<void> Link::run(Exchange& exchange, Lead lead, Deadline until) {
   GS_CHECK(usable());
   begin(lead);
-  auto done = pump(exchange, until);
+  Result<void> done;
+  try {
+    done = pump(exchange, until);
+  } catch (const std::exception& error) {  // allocation; what the exchange calls
+    give_up({.code = ErrorCode::kSystem, .message = error.what()});
+    throw;
+  }
   if (!done) {
     give_up(done.error());
     return done;
@@ -195,12 +201,11 @@ Result<void> Link::on_packet(std::string_view payload, Exchange* exchange) {
 
 Result<void> Link::on_stop_reply(std::string_view payload, Exchange* exchange) {
   if (exchange != nullptr && progress_.answered == 0 && progress_.open > 0) {
-    stop_before_answers_ = is_of_interrupt(payload);
-    stands_still_ = true;
+    stop_before_answers_ = stands_still_ = is_of_interrupt(payload);
     if (stop_before_answers_) exchange->on_stopped();
     return {};
   }
-  if (exchange == nullptr || progress_.open == 0) {
+  if (exchange == nullptr || (progress_.open == 0 && !progress_.later)) {
     unasked_stop_ = true;
     return acknowledge();
   }

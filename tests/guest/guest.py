@@ -7,7 +7,7 @@
             daemon.wait_ready()
             daemon.get("/maps")
 
-Not thread-safe, but for QMP events: a thread per guest collects them.
+Not thread-safe.
 """
 
 import atexit
@@ -211,10 +211,8 @@ class Qmp:
 
     @property
     def events(self):
-        """All so far. QEMU keeps what the socket does not take, and sends it when there is room again."""
-        while self._receive(0.02):
-            pass
-        self._sort()
+        """All so far: QEMU sends them, and what the socket did not take in time, before the answer to a later question."""
+        self("query-status")
         return self._events
 
     def count(self, event):
@@ -352,10 +350,11 @@ class Guest:
     def state(self):
         """What QEMU says of the guest and where its CPUs are, for the reports of failures."""
         try:
+            status = self.qmp("query-status")["status"]
             registers = self.qmp("human-monitor-command", **{"command-line": "info registers -a"})
         except (HarnessError, OSError) as error:
             return f"QEMU says nothing: {error}"
-        return f"{self.qmp('query-status')['status']}, " + "; ".join(re.findall(r"CPU#\d+|\b(?:RIP|PC) *=\s*[0-9a-f]+", registers))
+        return f"{status}, " + "; ".join(re.findall(r"CPU#\d+|\b(?:RIP|PC) *=\s*[0-9a-f]+", registers))
 
     def run_full(self, command, timeout=60):
         """Runs a shell command in the guest: (exit status, stdout, stderr), the latter as bytes."""
