@@ -44,6 +44,11 @@ ReadPlan::ReadPlan(std::span<PhysRead> reads, const RamMap& ram, std::uint64_t m
     order_.push_back(i);
   }
   std::ranges::sort(order_, {}, [&](std::size_t i) { return reads_[i].address; });
+  for (std::size_t i = 1; i < order_.size(); ++i) {
+    const std::uint64_t end = end_of(sorted(i - 1));
+    const std::uint64_t begin = begin_of(sorted(i));
+    if (begin > end && begin - end <= gap_) total_bytes_ += begin - end;
+  }
 }
 
 ReadPlan::ReadPlan(std::span<PhysRead> reads, const RamMap& ram, std::uint64_t max_bytes,

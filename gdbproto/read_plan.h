@@ -29,6 +29,7 @@ class ReadPlan final : public Exchange {
            std::vector<std::size_t> only);
 
   bool empty() const { return order_.empty(); }
+  /// What the stub reads, gaps included.
   std::uint64_t total_bytes() const { return total_bytes_; }
 
   Sent send_next(std::string& out) override;
