@@ -60,7 +60,10 @@ TEST_CASE("a guest that was not running is never continued, not even by leaving"
   }
 }
 
-TEST_CASE("a glance at a guest that its owner has paused does not continue it") {
+// The guest that we have continued is paused by its owner, which the stub has told or not, and
+// looked at; then it runs again.
+template <typename Look>
+void look_at_paused(Look look) {
   for (const bool told : {true, false}) {
     CAPTURE(told);
     QemuModel model;
@@ -71,31 +74,29 @@ TEST_CASE("a glance at a guest that its owner has paused does not continue it") 
       model.owner_stops();
     else
       model.running = false;
+    look(model, client, told);
+    model.owner_continues();
+    REQUIRE(client->stop());
+    CHECK(client->held());
+    REQUIRE(client->resume());
+    CHECK(client->can_glance());
+    CHECK(model.running);
+  }
+}
+
+TEST_CASE("a glance at a guest that its owner has paused does not continue it") {
+  look_at_paused([](const QemuModel& model, const Attached& client, bool told) {
     static_cast<void>(client->glance({}));
     CHECK_FALSE(model.running);
     CHECK_FALSE(client->held());
     CHECK(client->run_state() == RunState::kPaused);
     CHECK(model.count("c") == (told ? 1 : 2));  // the first is resume()'s
     CHECK(client->glance({}).error().code == ErrorCode::kNotReady);
-    model.owner_continues();
-    REQUIRE(client->stop());
-    CHECK(client->held());
-    REQUIRE(client->resume());
-    CHECK(client->can_glance());
-  }
+  });
 }
 
 TEST_CASE("nothing is done at a guest that its owner has paused, and it is not continued") {
-  for (const bool told : {true, false}) {
-    CAPTURE(told);
-    QemuModel model;
-    Attached client(model);
-    REQUIRE(client);
-    REQUIRE(client->resume());
-    if (told)
-      model.owner_stops();
-    else
-      model.running = false;
+  look_at_paused([](const QemuModel& model, const Attached& client, bool /*told*/) {
     int calls = 0;
     static_cast<void>(client->glance(
         {.threads = client->threads(), .names = {}, .reads = {}, .once_stopped = [&] {
@@ -106,12 +107,7 @@ TEST_CASE("nothing is done at a guest that its owner has paused, and it is not c
     CHECK_FALSE(client->can_glance());
     CHECK(client->run_state() == RunState::kPaused);
     CHECK(model.count("c") == 1);  // resume()'s
-    model.owner_continues();
-    REQUIRE(client->stop());
-    CHECK(client->held());
-    REQUIRE(client->resume());
-    CHECK(model.running);
-  }
+  });
 }
 
 TEST_CASE("a guest that its owner continues while something is done is not glanced at") {
