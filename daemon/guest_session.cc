@@ -121,10 +121,10 @@ Result<void> GuestSession::serve() {
       GS_CHECK(take(nullptr));
     else if (kernel_.ready() && (!job || needs_process) && source_.wants_attempt(needs_process))
       GS_CHECK(find_process());
+    else if (due && *due <= milliseconds(0) && (!job || refusal(*job)))
+      GS_CHECK(take(nullptr));
     else if (job && (share_allows() || job->consistency == Consistency::kLive))
       GS_CHECK(take(job));
-    else if (due && *due <= milliseconds(0))
-      GS_CHECK(take(nullptr));
     else
       GS_CHECK(wait_for_work());
   }

@@ -188,9 +188,6 @@ Result<void> GuestSession::take(const std::shared_ptr<Job>& job) {
 
 /// One snapshot of the guest, by a glance if all that it needs is foreseen.
 Result<void> GuestSession::take_snapshot(const std::shared_ptr<Job>& job) {
-  last_attempt_ = Clock::now();
-  ReplayPlan& plan = plans_.of(job ? job->kind : std::string(ReplayPlans::kBase));
-  std::optional<ReplayMemory> held;
   if (job != nullptr) {
     source_.check_mappings();
     if (auto refused = refusal(*job)) {
@@ -199,6 +196,9 @@ Result<void> GuestSession::take_snapshot(const std::shared_ptr<Job>& job) {
       return {};
     }
   }
+  last_attempt_ = Clock::now();
+  ReplayPlan& plan = plans_.of(job ? job->kind : std::string(ReplayPlans::kBase));
+  std::optional<ReplayMemory> held;
   const bool live = job != nullptr && job->consistency == Consistency::kLive;
   // Once the guest may have run, who asks must get a newer snapshot: nobody joins this one any
   // more.

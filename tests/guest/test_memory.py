@@ -153,6 +153,19 @@ class Changes(LiveTest):
                 answers_are_right(self, guest, daemon)
                 self.assertEqual(daemon.get("/maps?consistency=live")["snapshot"]["memory"], "process")
 
+    def test_live_questions_do_not_keep_a_booting_guest_from_getting_ready(self):
+        with Guest(kernel(SERIES), paused=True) as guest, Daemon(guest, "--memory=process") as daemon:
+            def answered():
+                answer = daemon.request("/maps?consistency=live")
+                self.assertIn(answer.status, (200, 503), answer.body)
+                return answer.status == 200
+            daemon.wait_connection("connected")
+            self.assertFalse(answered())
+            guest.qmp("cont")
+            wait_until(answered, 60, "a live answer", interval=0.01)
+            guest.wait_ready()
+            answers_are_right(self, guest, daemon)
+
     def test_memory_that_is_plugged_in_is_read_as_well(self):
         options = ["-m", "512M,slots=2,maxmem=2G"]
         with Guest(kernel(SERIES), qemu=options) as guest:
