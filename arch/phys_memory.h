@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <optional>
 #include <span>
 
@@ -34,6 +35,13 @@ class PhysMemory {
 
   /// Performs every read of the batch, in any order; clears or sets each one's `error`.
   virtual void read(std::span<PhysRead> reads) = 0;
+  /// The same, with something to be done: `work` is called once before it returns, where somebody
+  /// else works at the reads (a stub) while they do. It must not read from this memory, nor look at
+  /// what is being read.
+  virtual void read_while(std::span<PhysRead> reads, const std::function<void()>& work) {
+    read(reads);
+    work();
+  }
 
   /// One range, as a batch of one.
   Result<void> read_one(GuestPhys address, std::span<std::byte> into) {

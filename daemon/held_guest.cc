@@ -186,12 +186,12 @@ void HeldGuest::read_rest(std::span<PhysRead> reads) {
     owners.push_back(&read);
   }
   if (rest.empty()) return;
-  read_from_stub(rest);
+  read_from_stub(rest, {});
   for (std::size_t i = 0; i < rest.size(); ++i) owners[i]->error = std::move(rest[i].error);
 }
 
-void HeldGuest::read_from_stub(std::span<PhysRead> reads) {
-  if (client_.stopped()) return client_.read_physical(reads);
+void HeldGuest::read_from_stub(std::span<PhysRead> reads, const Work& work) {
+  if (client_.stopped()) return client_.read_physical(reads, work);
   if (std::ranges::none_of(reads, [&](const PhysRead& read) {
         return client_.ram().contains(read.address, read.into.size());
       }))
@@ -201,7 +201,7 @@ void HeldGuest::read_from_stub(std::span<PhysRead> reads) {
   if (!seen) fail_all(reads, seen.error());
 }
 
-void HeldGuest::read_now(std::span<PhysRead> reads) {
+void HeldGuest::read_now(std::span<PhysRead> reads, const Work& work) {
   if (!client_.stopped() && !live_) {
     mixed_ = true;
     // Nobody will see what comes of it.
@@ -216,10 +216,19 @@ void HeldGuest::read_now(std::span<PhysRead> reads) {
     return fail_all(reads, {.code = ErrorCode::kNotReady,
                             .message = "QEMU's process can no longer be read: " +
                                        source_.reason().value_or(Error{}).message});
-  read_from_stub(reads);
+  read_from_stub(reads, work);
 }
 
-void HeldGuest::read(std::span<PhysRead> reads) {
+void HeldGuest::read_while(std::span<PhysRead> reads, const Work& work) {
+  bool due = true;
+  const auto once = [&] {
+    if (std::exchange(due, false)) work();
+  };
+  read_in_steps(reads, once);
+  once();
+}
+
+void HeldGuest::read_in_steps(std::span<PhysRead> reads, const Work& work) {
   while (!reads.empty()) {
     if (out_of_time())
       return fail_all(reads,
@@ -228,7 +237,7 @@ void HeldGuest::read(std::span<PhysRead> reads) {
       if (const auto held = let_run(); !held) return fail_all(reads, held.error());
     const auto step = reads.first(pace_.next(reads));
     const auto before = Clock::now();
-    read_now(step);
+    read_now(step, work);
     pace_.took(step, Clock::now() - before);
     for (const PhysRead& read : step)
       missed_ram_ = missed_ram_ || (read.error && read.error->code == ErrorCode::kNotRam);

@@ -53,7 +53,10 @@ class HeldGuest final : public PhysMemory {
   /// Of any vCPUs, at any time.
   Result<gdb::RegisterValues> registers(std::span<const gdb::ThreadId> threads,
                                         std::span<const std::string_view> names);
-  void read(std::span<PhysRead> reads) override;
+  void read(std::span<PhysRead> reads) override {
+    read_while(reads, [] {});
+  }
+  void read_while(std::span<PhysRead> reads, const std::function<void()>& work) override;
 
   /// Whether it can be asked for without another look at the clock.
   bool fits(std::span<const PhysRead> reads) const { return pace_.fits_budget(reads); }
@@ -73,10 +76,12 @@ class HeldGuest final : public PhysMemory {
   Clock::time_point stopped_at() const;
   void count_pause(Clock::time_point until);
   Result<void> let_run();
-  void read_now(std::span<PhysRead> reads);
+  using Work = std::function<void()>;
+  void read_in_steps(std::span<PhysRead> reads, const Work& work);
+  void read_now(std::span<PhysRead> reads, const Work& work);
   bool read_from_process(std::span<PhysRead> reads);
   void read_rest(std::span<PhysRead> reads);
-  void read_from_stub(std::span<PhysRead> reads);
+  void read_from_stub(std::span<PhysRead> reads, const Work& work);
   bool over_budget() const;
   bool out_of_time();
 

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "gdbproto/stub_memory.h"
+
 namespace guestscope {
 
 namespace {
@@ -13,16 +15,6 @@ constexpr std::chrono::seconds kCheckInterval{1};
 Monitor monitor_of(gdb::Client& client) {
   return [&client](std::string_view command) { return client.monitor(command); };
 }
-
-/// The guest's memory as the stub has it.
-class StubMemory final : public PhysMemory {
- public:
-  explicit StubMemory(gdb::Client& client) : client_(client) {}
-  void read(std::span<PhysRead> reads) override { client_.read_physical(reads); }
-
- private:
-  gdb::Client& client_;
-};
 
 }  // namespace
 
@@ -67,7 +59,7 @@ Result<void> MemorySource::look_for_process(int socket) {
 }
 
 void MemorySource::choose(gdb::Client& client) {
-  StubMemory stub(client);
+  gdb::StubMemory stub(client);
   auto chosen = ProcessMemory::choose(std::exchange(candidates_, {}), monitor_of(client), stub);
   if (!chosen) return give_up(chosen.error());
   process_ = *std::move(chosen);
@@ -77,7 +69,7 @@ void MemorySource::choose(gdb::Client& client) {
 
 void MemorySource::refresh(gdb::Client& client) {
   if (!process_) return;
-  StubMemory stub(client);
+  gdb::StubMemory stub(client);
   auto fresh = process_->refresh(monitor_of(client));
   if (fresh) fresh = process_->prove(stub);
   if (!fresh) give_up(fresh.error());

@@ -126,7 +126,7 @@ void ReplayMemory::note(std::span<const PhysRead> reads) {
   }
 }
 
-void ReplayMemory::read(std::span<PhysRead> reads) {
+void ReplayMemory::read_while(std::span<PhysRead> reads, const std::function<void()>& work) {
   std::vector<PhysRead> missing;
   std::vector<PhysRead*> owners;
   for (PhysRead& request : reads) {
@@ -135,7 +135,10 @@ void ReplayMemory::read(std::span<PhysRead> reads) {
     owners.push_back(&request);
   }
   use_.missed = use_.missed || !missing.empty();
-  if (!missing.empty()) below_.read(missing);
+  if (missing.empty())
+    work();
+  else
+    below_.read_while(missing, work);
   for (std::size_t i = 0; i < missing.size(); ++i) owners[i]->error = std::move(missing[i].error);
   note(reads);
 }

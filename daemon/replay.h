@@ -73,7 +73,10 @@ class ReplayMemory final : public PhysMemory {
   /// What the plan has, to be read by the caller before the first read(), and taken() then.
   std::vector<PhysRead> wanted();
   void taken(std::span<const PhysRead> reads);
-  void read(std::span<PhysRead> reads) override;
+  void read(std::span<PhysRead> reads) override {
+    read_while(reads, [] {});
+  }
+  void read_while(std::span<PhysRead> reads, const std::function<void()>& work) override;
   /// The guest runs: what was read before is not what is there.
   void forget() { lines_.clear(); }
   /// The snapshot is complete: tells the plan what it has asked for. `missed`: it was in vain for

@@ -141,8 +141,9 @@ Result<void> Client::Impl::refresh_ram() {
   return {};
 }
 
-void Client::Impl::read_physical(std::span<PhysRead> reads) {
+void Client::Impl::read_physical(std::span<PhysRead> reads, const std::function<void()>& work) {
   ReadPlan plan(reads, ram, most_in_a_read(), kCoalesceGap);
+  plan.set_work(work);
   if (plan.empty()) return;
   auto ready = require_stopped();
   if (ready) ready = exchange(plan, plan.total_bytes());
@@ -196,7 +197,14 @@ Result<RegisterValues> Client::registers(std::span<const ThreadId> threads,
                                          std::span<const std::string_view> names) {
   return impl_->registers(threads, names);
 }
-void Client::read_physical(std::span<PhysRead> reads) { impl_->read_physical(reads); }
+void Client::read_physical(std::span<PhysRead> reads, const std::function<void()>& work) {
+  bool due = static_cast<bool>(work);
+  const auto once = [&] {
+    if (std::exchange(due, false)) work();
+  };
+  impl_->read_physical(reads, once);
+  once();
+}
 Result<std::string> Client::monitor(std::string_view command) { return impl_->monitor(command); }
 Result<void> Client::refresh_ram() { return impl_->refresh_ram(); }
 int Client::fd() const { return impl_->link.fd(); }

@@ -147,7 +147,8 @@ class Client {
   /// Reads RAM, all of `reads` in one exchange; each one's `error` is cleared or set. Reads outside
   /// ram() fail with kNotRam and are not sent. Neighbouring reads are joined. Memory needed beyond
   /// the caller's buffers is one index per read, none per byte.
-  void read_physical(std::span<PhysRead> reads);
+  /// `work`: see PhysMemory::read_while().
+  void read_physical(std::span<PhysRead> reads, const std::function<void()>& work = {});
 
   /// Runs a command of QEMU's human monitor: its text, with CRLF as LF.
   Result<std::string> monitor(std::string_view command);

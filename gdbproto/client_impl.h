@@ -32,7 +32,7 @@ class Client::Impl {
   Result<void> poll_idle();
   Result<std::string> monitor(std::string_view command);
   Result<void> refresh_ram();
-  void read_physical(std::span<PhysRead> reads);
+  void read_physical(std::span<PhysRead> reads, const std::function<void()>& work);
   // client_look.cc
   Result<RegisterValues> registers(std::span<const ThreadId> threads,
                                    std::span<const std::string_view> names);

@@ -117,6 +117,7 @@ Result<void> Link::pump(Exchange& exchange, Deadline until) {
     // Checked here too, since a peer that trickles bytes never lets wait() run out.
     if (Clock::now() >= until) return fail(ErrorCode::kTimeout, "the stub did not answer in time");
     if (!has_pending() && !progress_.all_made && !progress_.later) continue;
+    exchange.on_sent();
     GS_CHECK(transport_->wait(has_pending(), stands_still_, until));
     GS_CHECK(receive(&exchange));
   }

@@ -52,6 +52,9 @@ class Exchange {
   virtual Result<bool> on_answer(std::string_view payload) = 0;
   /// The guest has been stopped by the interrupt before the first packet.
   virtual void on_stopped() {}
+  /// All that can be sent now has been: the stub is at work. Called whenever answers are waited
+  /// for.
+  virtual void on_sent() {}
 };
 
 /// One question and its answer's text.

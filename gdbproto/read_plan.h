@@ -32,8 +32,14 @@ class ReadPlan final : public Exchange {
   /// What the stub reads, gaps included.
   std::uint64_t total_bytes() const { return total_bytes_; }
 
+  /// To be called whenever the stub is at work. Borrowed.
+  void set_work(const std::function<void()>& work) { work_ = &work; }
+
   Sent send_next(std::string& out) override;
   Result<bool> on_answer(std::string_view payload) override;
+  void on_sent() override {
+    if (work_ != nullptr) (*work_)();
+  }
 
   /// Gives `error` to every read that has not been filled.
   void fail_unanswered(const Error& error);
@@ -71,6 +77,7 @@ class ReadPlan final : public Exchange {
   Cursor receiver_;
   std::vector<std::size_t> partial_;  ///< reads with bytes still to come in later packets
   std::vector<std::size_t> refused_together_;
+  const std::function<void()>* work_ = nullptr;
 };
 
 }  // namespace guestscope::gdb

@@ -16,6 +16,9 @@ class StubMemory final : public PhysMemory {
   explicit StubMemory(Client& client) : client_(client) {}
 
   void read(std::span<PhysRead> reads) override { client_.read_physical(reads); }
+  void read_while(std::span<PhysRead> reads, const std::function<void()>& work) override {
+    client_.read_physical(reads, work);
+  }
 
  private:
   Client& client_;

@@ -5,6 +5,7 @@
 
 #include "introspect/jhash.h"
 #include "introspect/limits.h"
+#include "introspect/read_ahead.h"
 #include "introspect/struct_batch.h"
 
 namespace guestscope {
@@ -43,23 +44,34 @@ HashWalk::HashWalk(MapReadContext& context, const MapInfo& map, const HashTable&
 }
 
 void HashWalk::load_slots() {
-  const MapModel& model = context_.model;
   const std::size_t count = map_.max_entries;
   const std::size_t step = std::max<std::size_t>(1, kContentStepBytes / table_.slot_bytes);
-  slots_.resize(count);
-  builder_.append(count);
+  ReadAhead ahead(context_.memory);
+  ahead.put_off([&] {
+    slots_.resize(count);
+    owners_.reserve(count);
+    builder_.append(count);
+  });
   for (std::size_t first = 0; first < count; first += step) {
     const std::size_t n = std::min(step, count - first);
-    const auto bytes = context_.memory.read_bytes(
-        table_.slots.wrapping_add(first * table_.slot_bytes), n * table_.slot_bytes);
-    if (!bytes) continue;  // what of it is in use will be read on its own, and reported
-    for (std::size_t i = 0; i < n; ++i) {
-      const ByteSpan element = ByteSpan(*bytes).subspan(i * table_.slot_bytes, table_.read_bytes);
-      slots_[first + i] = {.next = load_le(element.data() + model.elem[MapModel::kNext].offset, 8),
-                           .hash = table_.hash_of(element, model.elem[MapModel::kHash]),
-                           .readable = true};
-      copy_element(element, first + i);
-    }
+    ahead.read(table_.slots.wrapping_add(first * table_.slot_bytes), n * table_.slot_bytes,
+               [this, first](const Result<ByteSpan>& bytes) {
+                 // What of it is in use will be read on its own, and reported.
+                 if (bytes) take_slots(first, *bytes);
+               });
+  }
+  ahead.catch_up();
+}
+
+void HashWalk::take_slots(std::size_t first, ByteSpan bytes) {
+  const BoundField& next = context_.model.elem[MapModel::kNext];
+  const BoundField& hash = context_.model.elem[MapModel::kHash];
+  for (std::size_t i = 0; i < bytes.size() / table_.slot_bytes; ++i) {
+    const ByteSpan element = bytes.subspan(i * table_.slot_bytes, table_.read_bytes);
+    slots_[first + i] = {.next = load_le(element.data() + next.offset, 8),
+                         .hash = table_.hash_of(element, hash),
+                         .readable = true};
+    copy_element(element, first + i);
   }
 }
 
@@ -73,25 +85,32 @@ void HashWalk::copy_element(ByteSpan element, std::size_t record) {
 
 void HashWalk::follow_buckets(std::uint64_t first, std::uint64_t count) {
   const std::size_t stride = context_.model.bucket.size();
-  const std::size_t head = context_.model.bucket[MapModel::kFirst].offset;
   const std::size_t step = std::max<std::size_t>(1, kContentStepBytes / stride);
   std::vector<Chain> chains;
+  ReadAhead ahead(context_.memory);
   for (const std::uint64_t end = first + count; first < end && !full_; first += step) {
     const std::size_t n = std::min<std::uint64_t>(step, end - first);
-    const auto bytes =
-        context_.memory.read_bytes(table_.buckets.wrapping_add(first * stride), n * stride);
-    if (!bytes) {
-      builder_.problems().add(fmt::format("buckets {} to {}", first, first + n - 1), bytes.error());
-      full_ = bytes.error().code == ErrorCode::kUnreachable;
-      continue;
-    }
-    chains.clear();
-    for (std::size_t i = 0; i < n; ++i) {
-      const Chain chain{.bucket = static_cast<std::uint32_t>(first + i),
-                        .next = load_le(bytes->data() + i * stride + head, 8)};
-      if (keep(chain)) chains.push_back(chain);
-    }
-    follow(std::move(chains));
+    ahead.read(table_.buckets.wrapping_add(first * stride), n * stride,
+               [this, first, n, &chains](const Result<ByteSpan>& heads) {
+                 if (heads) return take_buckets(first, *heads, chains);
+                 builder_.problems().add(fmt::format("buckets {} to {}", first, first + n - 1),
+                                         heads.error());
+                 full_ = full_ || heads.error().code == ErrorCode::kUnreachable;
+               });
+    follow(std::exchange(chains, {}));
+  }
+  ahead.catch_up();
+  follow(std::move(chains));
+}
+
+/// `chains`: gets those that are not all in the array of all elements.
+void HashWalk::take_buckets(std::uint64_t first, ByteSpan heads, std::vector<Chain>& chains) {
+  const std::size_t stride = context_.model.bucket.size();
+  const std::size_t head = context_.model.bucket[MapModel::kFirst].offset;
+  for (std::size_t i = 0; i < heads.size() / stride; ++i) {
+    Chain chain{.bucket = static_cast<std::uint32_t>(first + i),
+                .next = load_le(heads.data() + i * stride + head, 8)};
+    if (keep(chain) && !ends_in_slots(chain)) chains.push_back(chain);
   }
 }
 
@@ -108,24 +127,22 @@ bool HashWalk::keep(const Chain& chain) {
 void HashWalk::follow(std::vector<Chain> chains) {
   const std::size_t step = std::max<std::size_t>(1, kContentStepBytes / table_.read_bytes);
   while (!chains.empty() && !full_) {
-    if (!slots_.empty()) follow_slots(chains);
     std::vector<Chain> rest;
     for (std::size_t first = 0; first < chains.size() && !full_; first += step)
       read_depth(std::span(chains).subspan(first, std::min(step, chains.size() - first)), rest);
+    std::erase_if(rest, [&](Chain& chain) { return ends_in_slots(chain); });
     chains = std::move(rest);
   }
 }
 
-/// Follows chains as far as they stay in the array of all elements.
-void HashWalk::follow_slots(std::vector<Chain>& chains) {
-  std::erase_if(chains, [&](Chain& chain) {
-    for (;;) {
-      if (full_) return true;
-      const auto slot = slot_at(chain.next);
-      if (!slot) return false;
-      if (!has_room(0) || !take(chain, *slot, slots_[*slot].hash, slots_[*slot].next)) return true;
-    }
-  });
+/// Follows the chain as far as it stays in the array of all elements; true when that is its end.
+bool HashWalk::ends_in_slots(Chain& chain) {
+  while (!full_) {
+    const auto slot = slot_at(chain.next);
+    if (!slot) return false;
+    if (!has_room(0) || !take(chain, *slot, slots_[*slot].hash, slots_[*slot].next)) return true;
+  }
+  return true;
 }
 
 bool HashWalk::has_room(std::size_t more) {
@@ -233,6 +250,7 @@ bool HashWalk::lead_somewhere(std::span<const GuestVirt> pointers) {
 }
 
 std::optional<std::size_t> HashWalk::slot_at(std::uint64_t address) const {
+  if (slots_.empty()) return std::nullopt;
   const std::uint64_t offset = address - table_.slots.value();
   const std::uint64_t slot = offset / table_.slot_bytes;
   if (offset % table_.slot_bytes != 0 || slot >= slots_.size() || !slots_[slot].readable)
@@ -270,17 +288,27 @@ void HashWalk::finish() {
 /// Of elements with one key, the first counts, as in a look-up: an update puts the new element in
 /// front before it takes the old one out (htab_map_update_elem()).
 void HashWalk::drop_replaced(std::vector<Owner>& order) {
-  std::set<std::string_view> keys;
+  const auto key_at = [&](const Owner& owner) {
+    const std::span<std::byte> key = builder_.key_of(owner.record);
+    return std::string_view(reinterpret_cast<const char*>(key.data()), key.size());
+  };
+  // Chains are short, but for those of a table that somebody has filled on purpose.
+  constexpr std::ptrdiff_t kShort = 8;
+  std::set<std::string_view> seen;
   auto kept = order.begin();
   for (auto first = order.begin(); first != order.end();) {
     const auto last = std::find_if(
         first, order.end(), [&](const Owner& owner) { return owner.bucket != first->bucket; });
-    const bool alone = last - first == 1;
-    keys.clear();
+    const bool is_short = last - first <= kShort;
+    const auto kept_here = kept;
+    seen.clear();
     for (; first != last; ++first) {
-      const std::span<std::byte> key = builder_.key_of(first->record);
-      if (alone || keys.emplace(reinterpret_cast<const char*>(key.data()), key.size()).second)
-        *kept++ = *first;
+      const std::string_view key = key_at(*first);
+      const bool is_new =
+          is_short ? std::none_of(kept_here, kept,
+                                  [&](const Owner& owner) { return key_at(owner) == key; })
+                   : seen.insert(key).second;
+      if (is_new) *kept++ = *first;
     }
   }
   order.erase(kept, order.end());

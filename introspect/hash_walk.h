@@ -100,9 +100,11 @@ class HashWalk {
     std::vector<std::uint32_t> buckets;
   };
 
+  void take_slots(std::size_t first, ByteSpan bytes);
+  void take_buckets(std::uint64_t first, ByteSpan heads, std::vector<Chain>& chains);
   void follow(std::vector<Chain> chains);
   bool keep(const Chain& chain);
-  void follow_slots(std::vector<Chain>& chains);
+  bool ends_in_slots(Chain& chain);
   void read_depth(std::span<Chain> chains, std::vector<Chain>& rest);
   bool has_room(std::size_t more);
   bool take(Chain& chain, std::size_t record, std::uint32_t hash, std::uint64_t next);

@@ -90,7 +90,7 @@ void KernelMemory::walk(std::span<Piece> pieces) {
   }
 }
 
-void KernelMemory::read(std::span<VirtRead> reads) {
+void KernelMemory::read_while(std::span<VirtRead> reads, const std::function<void()>& work) {
   std::vector<Piece> pieces = split(reads);
   walk(pieces);
   std::vector<PhysRead> physical;
@@ -102,7 +102,10 @@ void KernelMemory::read(std::span<VirtRead> reads) {
     physical.push_back({.address = *piece.phys, .into = piece.into});
     sources.push_back(&piece);
   }
-  if (!physical.empty()) memory_->read(physical);
+  if (physical.empty())
+    work();
+  else
+    memory_->read_while(physical, work);
   for (std::size_t i = 0; i < physical.size(); ++i) {
     if (!physical[i].error) continue;
     Error error = std::move(*physical[i].error);

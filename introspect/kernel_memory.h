@@ -39,7 +39,11 @@ class KernelMemory {
   KernelMemory(PhysMemory& memory, const PagingRegime& regime, std::span<const LinearRange> linear);
 
   /// Performs every read of the batch; clears or sets each one's `error`.
-  void read(std::span<VirtRead> reads);
+  void read(std::span<VirtRead> reads) {
+    read_while(reads, [] {});
+  }
+  /// See PhysMemory::read_while().
+  void read_while(std::span<VirtRead> reads, const std::function<void()>& work);
 
   Result<void> read_one(GuestVirt address, std::span<std::byte> into);
   Result<Bytes> read_bytes(GuestVirt address, std::size_t size);

@@ -16,7 +16,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::seconds kTimeout{60};
-constexpr int kRepeats = 5;
+constexpr int kRepeats = 9;
 constexpr std::size_t kCeilingBytes = 16 << 20;
 constexpr std::uint64_t kCeilingAddress = 16 << 20;  // RAM on every machine that boots
 
@@ -35,6 +35,10 @@ class CountingMemory final : public PhysMemory {
     for (const PhysRead& read : reads) bytes += read.into.size();
     memory_.read(reads);
   }
+  void read_while(std::span<PhysRead> reads, const std::function<void()>& work) override {
+    for (const PhysRead& read : reads) bytes += read.into.size();
+    memory_.read_while(reads, work);
+  }
 
   std::size_t bytes = 0;
 
@@ -50,31 +54,32 @@ struct Cost {
   std::size_t entries = 0;
 };
 
-/// The median of several, by time.
+/// `share`: of the ceiling that was measured just before, in percent.
+struct Round {
+  Cost cost;
+  double share = 0;
+};
+
 template <typename Work>
-Cost measure(GuestSession& session, const std::string& kind, Work work) {
-  std::vector<Cost> costs;
-  for (int i = 0; i < kRepeats; ++i) {
-    auto taken = session.snapshot(
-        fmt::format("{}?{}", kind, i),
-        [&work](GuestKernel& kernel, PhysMemory& memory) -> Result<Cost> {
-          CountingMemory counting(memory);
-          const auto start = Clock::now();
-          GS_ASSIGN(const std::size_t entries, work(kernel, counting));
-          return Cost{.ms = std::chrono::duration<double, std::milli>(Clock::now() - start).count(),
-                      .round_trips = 0,
-                      .packets = 0,
-                      .bytes = counting.bytes,
-                      .entries = entries};
-        },
-        kTimeout);
-    const auto snapshot = must(std::move(taken), kind.c_str());
-    costs.push_back(snapshot.value);
-    costs.back().round_trips = snapshot.meta.round_trips;
-    costs.back().packets = snapshot.meta.packets;
-  }
-  std::ranges::sort(costs, {}, &Cost::ms);
-  return costs[kRepeats / 2];
+Cost measure_once(GuestSession& session, const std::string& kind, Work work) {
+  auto taken = session.snapshot(
+      kind,
+      [&work](GuestKernel& kernel, PhysMemory& memory) -> Result<Cost> {
+        CountingMemory counting(memory);
+        const auto start = Clock::now();
+        GS_ASSIGN(const std::size_t entries, work(kernel, counting));
+        return Cost{.ms = std::chrono::duration<double, std::milli>(Clock::now() - start).count(),
+                    .round_trips = 0,
+                    .packets = 0,
+                    .bytes = counting.bytes,
+                    .entries = entries};
+      },
+      kTimeout);
+  const auto snapshot = must(std::move(taken), kind.c_str());
+  Cost cost = snapshot.value;
+  cost.round_trips = snapshot.meta.round_trips;
+  cost.packets = snapshot.meta.packets;
+  return cost;
 }
 
 Result<MapInfo> find(GuestKernel& kernel, PhysMemory& memory, const std::string& name) {
@@ -120,11 +125,24 @@ Result<std::size_t> look_up(GuestKernel& kernel, PhysMemory& memory, std::uint64
   return contents.size();
 }
 
-Json json_of(const Cost& cost) {
-  return {
-      {"ms", cost.ms},           {"round_trips", cost.round_trips},
-      {"packets", cost.packets}, {"bytes_read", cost.bytes},
-      {"entries", cost.entries}, {"mb_per_s", static_cast<double>(cost.bytes) / cost.ms / 1000}};
+double speed(const Cost& cost) { return static_cast<double>(cost.bytes) / cost.ms / 1000; }
+
+/// The round of median time; the share is a median of its own.
+Json json_of(std::vector<Round> rounds) {
+  std::ranges::sort(rounds, {}, &Round::share);
+  const double share = rounds[rounds.size() / 2].share;
+  std::ranges::sort(rounds, {}, [](const Round& round) { return round.cost.ms; });
+  const Cost& cost = rounds[rounds.size() / 2].cost;
+  return {{"ms", cost.ms},           {"round_trips", cost.round_trips},
+          {"packets", cost.packets}, {"bytes_read", cost.bytes},
+          {"entries", cost.entries}, {"mb_per_s", speed(cost)},
+          {"ceiling_percent", share}};
+}
+
+Result<std::size_t> read_neighbouring_memory(GuestKernel&, PhysMemory& memory) {
+  Bytes into(kCeilingBytes);
+  GS_CHECK(memory.read_one(GuestPhys(kCeilingAddress), into));
+  return 0;
 }
 
 Json run(const std::string& stub, const std::string& vmlinux) {
@@ -139,25 +157,32 @@ Json run(const std::string& stub, const std::string& vmlinux) {
   const auto deadline = Clock::now() + kTimeout;
   while (!session.status().kernel.ready() && Clock::now() < deadline)
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  Json result;
-  result["ceiling"] = json_of(
-      measure(session, "ceiling", [](GuestKernel&, PhysMemory& memory) -> Result<std::size_t> {
-        Bytes into(kCeilingBytes);
-        GS_CHECK(memory.read_one(GuestPhys(kCeilingAddress), into));
-        return 0;
-      }));
-  for (const char* name : {"large_hash", "large_array"}) {
-    const MapInfo map = find(session, name);
-    result[name] = json_of(measure(session, name, [&](GuestKernel& kernel, PhysMemory& memory) {
-      return read_whole(kernel, memory, map);
-    }));
-  }
+  const MapInfo hash = find(session, "large_hash");
+  const MapInfo array = find(session, "large_array");
   const std::uint64_t huge = find(session, "huge_hash").id;
   std::uint64_t number = 0;
-  result["huge_hash?key="] =
-      json_of(measure(session, "key", [&](GuestKernel& kernel, PhysMemory& memory) {
-        return look_up(kernel, memory, huge, number += 123457);
-      }));
+  const auto whole = [](const MapInfo& map) {
+    return
+        [&map](GuestKernel& kernel, PhysMemory& memory) { return read_whole(kernel, memory, map); };
+  };
+  // The host's speed changes from one second to the next: each is compared with a ceiling beside
+  // it.
+  std::map<std::string, std::vector<Round>> rounds;
+  const auto measure = [&](const std::string& name, auto work) {
+    const Cost ceiling = measure_once(session, "ceiling", read_neighbouring_memory);
+    rounds["ceiling"].push_back({.cost = ceiling, .share = 100});
+    const Cost cost = measure_once(session, name, work);
+    rounds[name].push_back({.cost = cost, .share = 100 * speed(cost) / speed(ceiling)});
+  };
+  for (int i = 0; i < kRepeats; ++i) {
+    measure("large_hash", whole(hash));
+    measure("large_array", whole(array));
+    measure("huge_hash?key=", [&](GuestKernel& kernel, PhysMemory& memory) {
+      return look_up(kernel, memory, huge, number += 123457);
+    });
+  }
+  Json result;
+  for (auto& [name, of_name] : rounds) result[name] = json_of(std::move(of_name));
   return result;
 }
 

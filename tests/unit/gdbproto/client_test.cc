@@ -277,6 +277,35 @@ TEST_CASE("a refused page fails its own read only, even when it shared a packet"
   CHECK(read_u64(**client.client, kSomewhere));
 }
 
+TEST_CASE("what is to be done while the stub reads is done once, before its first answer") {
+  QemuModel model;
+  Attached client(model);
+  REQUIRE(client);
+  StubMemory memory(**client.client);
+  std::array<std::byte, 8> bytes{};
+  int calls = 0;
+  for (const std::uint64_t address : {kSomewhere, std::uint64_t{0xa0000}}) {
+    CAPTURE(address);
+    calls = 0;
+    bytes.fill(std::byte{0});
+    PhysRead read{.address = GuestPhys(address), .into = bytes};
+    memory.read_while({&read, 1}, [&] {
+      ++calls;
+      CHECK(model.count("m") == 1);
+      CHECK(load_le(bytes.data(), 8) == 0);
+    });
+    CHECK(calls == 1);
+    CHECK(read.error.has_value() == (address != kSomewhere));
+  }
+  model.override_answer = [](const std::string&) { return "zz"; };
+  PhysRead read{.address = GuestPhys(kSomewhere), .into = bytes};
+  calls = 0;
+  memory.read_while({&read, 1}, [&] { ++calls; });
+  CHECK(read.error);
+  memory.read_while({&read, 1}, [&] { ++calls; });
+  CHECK(calls == 2);
+}
+
 TEST_CASE("a hundred thousand reads are one exchange") {
   QemuModel model;
   Attached client(model);

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include "introspect/read_ahead.h"
 #include "introspect/read_cache.h"
 #include "introspect/struct_batch.h"
 #include "tests/support/mini_guest.h"
@@ -124,6 +125,33 @@ TEST_CASE("a read cache answers what it has seen and passes errors through") {
   CHECK_FALSE(cache.read_one(GuestPhys(2 << 20), bytes));
   CHECK_FALSE(cache.read_one(GuestPhys(2 << 20), bytes));
   CHECK(below.exchanges == 3);
+}
+
+TEST_CASE("reading ahead, each piece is taken while the next is read, holes included") {
+  Kernel kernel;
+  kernel.tables.map(kVmalloc, 0x300000, 1);
+  kernel.tables.map(kVmalloc + 4096, 0x200000, 1);
+  kernel.physical.write_text(0x300000, "one");
+  kernel.physical.write_text(0x200000, "two");
+  kernel.physical.write_text(0x400000, "six");
+  KernelMemory memory = kernel.memory();
+  ReadAhead ahead(memory);
+  std::string taken;
+  ahead.put_off([&] { taken += "begun;"; });
+  const auto take = [&](const Result<ByteSpan>& bytes) {
+    taken += std::string(bytes ? text_in(*bytes) : to_string(bytes.error().code)) + ";";
+  };
+  ahead.read(GuestVirt(kVmalloc), 3, take);
+  CHECK(taken == "begun;");
+  ahead.read(GuestVirt(kVmalloc + 4096), 3, take);
+  CHECK(taken == "begun;one;");
+  ahead.read(GuestVirt(kVmalloc + 8192), 3, take);
+  CHECK(taken == "begun;one;two;");
+  ahead.read(GuestVirt(kLinear + 0x400000), 3, take);
+  CHECK(taken == "begun;one;two;not_mapped;");
+  ahead.catch_up();
+  ahead.catch_up();
+  CHECK(taken == "begun;one;two;not_mapped;six;");
 }
 
 }  // namespace
