@@ -121,6 +121,9 @@ class GuestSession {
   Result<void> take(const std::shared_ptr<Job>& job);
   Result<void> take_snapshot(const std::shared_ptr<Job>& job);
   bool may_glance(const ReplayPlan& plan, bool first) const;
+  Result<std::optional<gdb::RegisterValues>> glance(HeldGuest& guest, ReplayMemory& memory,
+                                                    std::span<const gdb::ThreadId> threads);
+  Result<bool> peek(Job* job, HeldGuest& guest);
   Result<bool> take_by_glance(Job* job, HeldGuest& guest, ReplayPlan& plan);
   Result<void> take_held(Job* job, HeldGuest& guest, ReplayMemory& memory);
   Result<void> take_live(Job& job, HeldGuest& guest, ReplayPlan& plan);
@@ -130,7 +133,9 @@ class GuestSession {
   bool decode(Job* job, HeldGuest& guest, PhysMemory& memory);
   bool ram_is_due() const;
   Result<void> refresh_ram();
+  std::vector<PagingRegisters> as_registers(const gdb::RegisterValues& values) const;
   std::vector<PagingRegisters> all_registers(HeldGuest& guest);
+  bool use_registers(std::span<const PagingRegisters> all);
   Result<void> wait_for_work();
   std::shared_ptr<Job> next_job();
   void finish_job(const std::shared_ptr<Job>& job);

@@ -15,6 +15,8 @@ constexpr std::chrono::seconds kSnapshotLimit{30};  // no caller waits longer
 // Where the first glance has shown what was missing, another one may be enough.
 constexpr int kMostGlances = 2;
 constexpr int kMostLiveReads = 3;
+// vCPUs whose registers an attempt asks for at once.
+constexpr std::size_t kMostPeeked = 8;
 constexpr std::chrono::seconds kStoppedClock{2};
 
 }  // namespace
@@ -34,27 +36,33 @@ Result<void> GuestSession::refresh_ram() {
   return {};
 }
 
-std::vector<PagingRegisters> GuestSession::all_registers(HeldGuest& guest) {
+std::vector<PagingRegisters> GuestSession::as_registers(const gdb::RegisterValues& values) const {
   std::vector<PagingRegisters> registers;
-  const auto values = guest.registers(client_->threads(), register_names_.names());
-  if (values)
-    for (const auto& of_thread : *values)
-      registers.push_back(register_names_.as_registers(of_thread));
+  for (const auto& of_thread : values) registers.push_back(register_names_.as_registers(of_thread));
   return registers;
+}
+
+std::vector<PagingRegisters> GuestSession::all_registers(HeldGuest& guest) {
+  const auto values = guest.registers(client_->threads(), register_names_.names());
+  return values ? as_registers(*values) : std::vector<PagingRegisters>();
+}
+
+/// Of the first vCPU that has paging on: it need not be the first that there is. False when none
+/// has.
+bool GuestSession::use_registers(std::span<const PagingRegisters> all) {
+  const auto paging = std::ranges::find_if(all, [&](const PagingRegisters& registers) {
+    return find_processor(machine_)->paging_enabled(registers);
+  });
+  if (paging != all.end()) kernel_.registers().store(*paging);
+  return paging != all.end();
 }
 
 /// Refreshes what is known of the kernel and, if there is a job, does it. False: see
 /// GuestKernel::refresh().
 bool GuestSession::decode(Job* job, HeldGuest& guest, PhysMemory& memory) {
-  const auto paging = [&](const PagingRegisters& registers) {
-    return find_processor(machine_)->paging_enabled(registers);
-  };
-  // The first vCPU need not be the one that boots.
-  if (!paging(kernel_.registers().load()) && client_->threads().size() > 1) {
-    const auto all = all_registers(guest);
-    const auto better = std::ranges::find_if(all, paging);
-    if (better != all.end()) kernel_.registers().store(*better);
-  }
+  const PagingRegisters first = kernel_.registers().load();
+  if (!use_registers({&first, 1}) && client_->threads().size() > 1)
+    use_registers(all_registers(guest));
   if (!kernel_.refresh(memory, [&] { return all_registers(guest); })) return false;
   if (job != nullptr) job->work(kernel_, memory);
   return true;
@@ -66,17 +74,46 @@ bool GuestSession::may_glance(const ReplayPlan& plan, bool first) const {
          (first ? plan.foresees() : plan.complete());
 }
 
-/// One write that stops the guest, reads all that the plan has and lets it run; the work is done
-/// afterwards. False when that needed more than was read.
+/// One write that stops the guest, reads all that the plan has and lets it run: the registers then.
+/// Empty when the guest has to be held instead.
+Result<std::optional<gdb::RegisterValues>> GuestSession::glance(
+    HeldGuest& guest, ReplayMemory& memory, std::span<const gdb::ThreadId> threads) {
+  std::vector<PhysRead> reads = memory.wanted();
+  if (!guest.fits(reads)) return std::nullopt;
+  auto seen = guest.glance({.threads = threads, .names = register_names_.names(), .reads = reads});
+  if (!seen && seen.error().code == ErrorCode::kNotReady) return std::nullopt;
+  if (!seen) return std::unexpected(std::move(seen).error());
+  memory.taken(reads);
+  return *std::move(seen);
+}
+
+/// An attempt while there is no kernel yet: one write that reads what the last attempt has read.
+/// False when that does not tell that there is still none.
+Result<bool> GuestSession::peek(Job* job, HeldGuest& guest) {
+  ReplayPlan& plan = plans_.of(std::string(ReplayPlans::kBase));
+  const bool may = kernel_.is_unseen() && client_->can_glance() && !ram_is_due() && plan.foresees();
+  if (!may) return false;
+  ReplayMemory memory(guest, plan);
+  const auto all = client_->threads();
+  const auto threads = all.size() <= kMostPeeked ? all : all.first(1);
+  GS_ASSIGN(const auto seen, glance(guest, memory, threads));
+  if (!seen) return false;
+  kernel_.registers().store(register_names_.as_registers(seen->front()));
+  if (!use_registers(as_registers(*seen)) && threads.size() < all.size()) return false;
+  memory.ask_no_more();
+  const auto reason = kernel_.absence(memory);
+  if (!reason || memory.missed()) return false;
+  memory.finish();
+  kernel_.note_absence(*reason);
+  if (job != nullptr) job->work(kernel_, memory);
+  return true;
+}
+
+/// By what one write reads; the work is done while the guest runs. False when that needed more.
 Result<bool> GuestSession::take_by_glance(Job* job, HeldGuest& guest, ReplayPlan& plan) {
   ReplayMemory memory(guest, plan);
-  std::vector<PhysRead> reads = memory.wanted();
-  if (!guest.fits(reads)) return false;
-  const auto seen = guest.glance(
-      {.threads = client_->threads().first(1), .names = register_names_.names(), .reads = reads});
-  if (!seen && seen.error().code == ErrorCode::kNotReady) return false;
-  if (!seen) return std::unexpected(seen.error());
-  memory.taken(reads);
+  GS_ASSIGN(const auto seen, glance(guest, memory, client_->threads().first(1)));
+  if (!seen) return false;
   kernel_.registers().store(register_names_.as_registers(seen->front()));
   kernel_.doubt();
   const bool done = decode(job, guest, memory) && !guest.mixed();
@@ -197,7 +234,6 @@ Result<void> GuestSession::take_snapshot(const std::shared_ptr<Job>& job) {
     }
   }
   last_attempt_ = Clock::now();
-  ReplayPlan& plan = plans_.of(job ? job->kind : std::string(ReplayPlans::kBase));
   std::optional<ReplayMemory> held;
   const bool live = job != nullptr && job->consistency == Consistency::kLive;
   // Once the guest may have run, who asks must get a newer snapshot: nobody joins this one any
@@ -213,6 +249,8 @@ Result<void> GuestSession::take_snapshot(const std::shared_ptr<Job>& job) {
   const bool was_ready = kernel_.ready();
   const std::uint64_t boots = kernel_.boots();
   Result<bool> done = false;
+  if (!live) done = peek(job.get(), guest);
+  ReplayPlan& plan = plans_.of(job ? job->kind : std::string(ReplayPlans::kBase));
   Result<void> seen_live;
   if (live) seen_live = take_live(*job, guest, plan);
   for (int i = 0; !live && i < kMostGlances && done && !*done && may_glance(plan, i == 0); ++i)

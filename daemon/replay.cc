@@ -135,10 +135,13 @@ void ReplayMemory::read_while(std::span<PhysRead> reads, const std::function<voi
     owners.push_back(&request);
   }
   use_.missed = use_.missed || !missing.empty();
-  if (missing.empty())
+  if (missing.empty() || !asks_)
     work();
   else
     below_.read_while(missing, work);
+  if (!asks_)
+    for (PhysRead& read : missing)
+      read.error = Error{.code = ErrorCode::kNotReady, .message = "not foreseen"};
   for (std::size_t i = 0; i < missing.size(); ++i) owners[i]->error = std::move(missing[i].error);
   note(reads);
 }

@@ -77,6 +77,10 @@ class ReplayMemory final : public PhysMemory {
     read_while(reads, [] {});
   }
   void read_while(std::span<PhysRead> reads, const std::function<void()>& work) override;
+  /// From now on, what the plan lacks fails with kNotReady.
+  void ask_no_more() { asks_ = false; }
+  /// Something was asked for that the plan lacks.
+  bool missed() const { return use_.missed; }
   /// The guest runs: what was read before is not what is there.
   void forget() { lines_.clear(); }
   /// The snapshot is complete: tells the plan what it has asked for. `missed`: it was in vain for
@@ -95,6 +99,7 @@ class ReplayMemory final : public PhysMemory {
   std::vector<std::uint64_t> lines_;  // that are known, in order
   Bytes bytes_;                       // theirs, one after the other
   ReplayPlan::Use use_;
+  bool asks_ = true;
 };
 
 /// The plans of the kinds of snapshots that were taken last.

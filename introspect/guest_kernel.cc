@@ -174,6 +174,33 @@ bool GuestKernel::refresh(PhysMemory& memory, const OtherRegisters& others) {
   return true;
 }
 
+std::optional<Error> GuestKernel::absence(PhysMemory& memory) const {
+  ReadCache cache(memory);
+  const auto why = [](const auto& found) {
+    return found || found.error().code != ErrorCode::kNotReady ? std::nullopt
+                                                               : std::optional(found.error());
+  };
+  const PagingRegisters registers = registers_.load();
+  if (discovery_) return why(find_kernel_image(cache, registers));
+  return why(locate_kernel(cache, *model_, registers));
+}
+
+void GuestKernel::note_absence(const Error& reason) {
+  if (discovery_) return wait_for(reason);
+  const auto fail = [&](auto& accessor, std::string_view name) {
+    if (accessor.attempt([&] { return std::unexpected(reason); })) warn_(name, accessor.status());
+  };
+  fail(maps_, "maps");
+  fail(progs_, "progs");
+  fail(per_cpu_, "per_cpu_offsets");
+}
+
+void GuestKernel::wait_for(const Error& reason) {
+  maps_.wait_for(reason);
+  progs_.wait_for(reason);
+  per_cpu_.wait_for(reason);
+}
+
 /// Which boot it is, and what can be known of it by now.
 void GuestKernel::settle_boot(PhysMemory& cache, PhysMemory& memory, const OtherRegisters& others) {
   if ((location() != nullptr || mismatched()) && !same_boot(cache, others)) {
@@ -208,10 +235,7 @@ void GuestKernel::settle_boot(PhysMemory& cache, PhysMemory& memory, const Other
 /// Not through the cache: every byte is read once.
 void GuestKernel::discover(PhysMemory& memory) {
   const auto read = discovery_->read_slice(memory, registers_.load());
-  const Error reason = read ? discovery_->progress() : read.error();
-  maps_.wait_for(reason);
-  progs_.wait_for(reason);
-  per_cpu_.wait_for(reason);
+  wait_for(read ? discovery_->progress() : read.error());
 }
 
 bool GuestKernel::digest() {

@@ -66,6 +66,13 @@ class GuestKernel {
   using OtherRegisters = std::function<std::vector<PagingRegisters>()>;
   /// False, in doubt only: it looks like another boot. Nothing has been changed then.
   bool refresh(PhysMemory& memory, const OtherRegisters& others = {});
+  /// Nothing has been found of this boot, nor begun to be read.
+  bool is_unseen() const { return location() == nullptr && !mismatched() && !discovering(); }
+  /// Why there is no kernel yet, by what an unseen guest's memory has; empty when there may be one.
+  /// Changes nothing.
+  std::optional<Error> absence(PhysMemory& memory) const;
+  /// An attempt, and what it came to: absence(), from memory of one instant.
+  void note_absence(const Error& reason);
   /// What is read from now on, until settle(), may not be of one instant.
   void doubt() {
     doubtful_ = true;
@@ -137,6 +144,7 @@ class GuestKernel {
   bool search_again();
   bool is_foreign() const;
   void discover(PhysMemory& memory);
+  void wait_for(const Error& reason);
   void use_model(std::shared_ptr<const KernelModel> model);
   bool attempt_accessors(PhysMemory& memory);
   void read_live(PhysMemory& memory);

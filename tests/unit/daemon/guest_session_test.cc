@@ -259,6 +259,37 @@ TEST_CASE("a reboot is seen at the next look, and what was known of the old boot
   CHECK(status["kernel"]["page_offset"] == "0xffff8a0000000000");
 }
 
+TEST_CASE("a guest that boots is looked at by one write for as long as there is no kernel") {
+  LiveGuest live(std::make_unique<MiniGuest>(test::load_model()));
+  const auto cost = [&] {
+    const auto taken = live.session.snapshot(
+        "attempt?", [](GuestKernel&, PhysMemory&) -> Result<int> { return 0; }, 20s);
+    REQUIRE(taken);
+    CHECK(taken->meta.consistent);
+    return taken->meta;
+  };
+  const auto stages = {+[](MiniGuest&) {}, +[](MiniGuest& guest) { guest.turn_paging_on(); },
+                       +[](MiniGuest& guest) {
+                         guest.map_image();
+                         guest.fill_image();
+                       }};
+  for (const auto stage : stages) {
+    live.change([&](Model&, MiniGuest& guest) { stage(guest); });
+    live.show_registers();
+    LiveGuest::wait_until([&] { return cost().round_trips == 1; });
+    const auto attempts = live.session.status().kernel.maps.attempts;
+    int by_one_write = 0;
+    for (int i = 0; i < 8; ++i) by_one_write += cost().round_trips == 1;
+    CHECK(by_one_write >= 7);  // every two seconds the RAM map is read anew
+    CHECK(live.session.status().kernel.maps.attempts >= attempts + 8);
+    CHECK(live.session.status().kernel.maps.last_error->code == ErrorCode::kNotReady);
+  }
+  live.change([](Model&, MiniGuest& guest) { guest.boot(); });
+  live.show_registers();
+  live.wait_until_ready();
+  CHECK(live.get("/status")["guest"]["boots"] == 1);
+}
+
 TEST_CASE("a lost connection is told at once, and made anew by itself") {
   LiveGuest live;
   live.wait_until_ready();

@@ -103,6 +103,23 @@ TEST_CASE_FIXTURE(Fixture, "once the guest has run, everything is read anew") {
   CHECK(number_at(replay, 0x100) == 9);
 }
 
+TEST_CASE_FIXTURE(Fixture, "when nothing more is to be asked, what the plan lacks is refused") {
+  take({0x100});
+  ReplayMemory replay(memory, plan);
+  prefetch(replay, memory);
+  replay.ask_no_more();
+  memory.exchanges = 0;
+  CHECK_FALSE(replay.missed());
+  Bytes bytes(8);
+  CHECK(replay.read_one(GuestPhys(0x100), bytes));
+  CHECK_FALSE(replay.missed());
+  const auto refused = replay.read_one(GuestPhys(0x2000), bytes);
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().code == ErrorCode::kNotReady);
+  CHECK(replay.missed());
+  CHECK(memory.exchanges == 0);
+}
+
 /// Whoever holds the guest lets it run in the middle of the read, of which some fails.
 class RunsMeanwhile final : public PhysMemory {
  public:
