@@ -104,8 +104,9 @@ Result<Search> search_all(const PeerSocket& peer) {
 // A process that has changed its user (QEMU's -runas) is closed even to that user.
 Error none_to_be_seen(const PeerSocket& peer, std::size_t refused) {
   const std::string why = peer.uid == ::geteuid()
-                              ? "QEMU has changed its user (-runas), or is in a container: give "
-                                "guestscope CAP_SYS_PTRACE"
+                              ? "QEMU has changed its user (-runas), or one of the two is in a "
+                                "container or user namespace: give guestscope CAP_SYS_PTRACE "
+                                "where QEMU runs"
                               : "run guestscope as that user, or give it CAP_SYS_PTRACE";
   return {.code = ErrorCode::kSystem,
           .message = fmt::format("the other end of {} belongs to user {}, guestscope runs as user "

@@ -228,11 +228,11 @@ class Guest:
     gdb is "tcp" (a free loopback port, or gdb_port), "unix" or None. paused starts it with -S. qemu is appended to QEMU's command line,
     qemu_directory is where to find it if not where $GUESTSCOPE_QEMU says or where it is installed.
     modules are names of the kernel's modules ("dummy", "tcp_bbr"), put into the guest's root for insmod /NAME.ko; files are others,
-    bytes by name.
+    bytes by name. prefix is put before QEMU's command line (unshare, …).
     """
 
     def __init__(self, kernel_file, cpus=2, memory="512M", cpu="max", append="", paused=False, gdb="tcp", gdb_port=None,
-                 initrd=None, qemu=(), modules=(), files=None, accel="tcg,thread=multi", qemu_directory=None):
+                 initrd=None, qemu=(), modules=(), files=None, accel="tcg,thread=multi", qemu_directory=None, prefix=()):
         self.kernel = kernel_file
         if self.kernel is None:
             raise HarnessError("the guest's kernel is not in the cache; tests/guest/fetch_kernel.sh fetches it")
@@ -262,7 +262,7 @@ class Guest:
         elif gdb == "unix":
             command += ["-chardev", f"socket,id=gdb,path={self.directory}/gdb,server=on,wait=off", "-gdb", "chardev:gdb"]
         command += ["-S"] if paused else []
-        command += list(qemu)
+        command = [*prefix, *command, *qemu]
         self.started = time.monotonic()
         try:
             with open(self.directory / "qemu.log", "wb") as log:

@@ -1,5 +1,8 @@
 """Guest memory from QEMU's own process, and answers that never stop the guest."""
 
+import contextlib
+import socket
+import threading
 import time
 
 from checks import answers_are_right
@@ -8,8 +11,10 @@ from harness import SERIES, LiveTest
 
 # What is the same in every answer while nobody changes it.
 QUIET = ("/maps", "/maps/t_scalar", "/maps/p_array_big", "/maps/b_pcpu_hash", "/maps/s_full", "/links", "/btf")
-# Root without the right to look into other processes, where QEMU has it.
+# Root without the right to look into other processes, where QEMU has it; root of a user namespace that QEMU is not in.
 POWERLESS = ("setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace")
+ELSEWHERE = ("unshare", "--user", "--map-root-user")
+CONTAINER = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child")
 
 
 def memory_of(daemon):
@@ -19,6 +24,38 @@ def memory_of(daemon):
 
 def without_snapshot(answer):
     return {name: value for name, value in answer.items() if name != "snapshot"}
+
+
+class Proxy:
+    """A program between guestscope and the stub, in this process."""
+
+    def __init__(self, port):
+        self.target = port
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            stub = socket.create_connection(("127.0.0.1", self.target))
+            for source, sink in ((client, stub), (stub, client)):
+                threading.Thread(target=self._copy, args=(source, sink), daemon=True).start()
+
+    @staticmethod
+    def _copy(source, sink):
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                sink.sendall(data)
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
+
+    def close(self):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
 
 
 class Memory(LiveTest):
@@ -88,16 +125,21 @@ class Memory(LiveTest):
             self.assertFalse(self.guest.running())
 
     def test_who_may_not_look_is_told_so_and_reads_through_the_stub(self):
-        with Daemon(self.guest, "--memory=auto", prefix=POWERLESS) as daemon:
-            daemon.wait_ready()
-            wait_until(lambda: memory_of(daemon)[1] not in (None, "not looked for yet"), 10, "a reason")
-            memory, reason = memory_of(daemon)
-            self.assertEqual(memory, "stub")
-            self.assertIn("CAP_SYS_PTRACE", reason)
-            self.assertEqual(daemon.get("/maps")["snapshot"]["memory"], "stub")
-            live = daemon.request("/maps?consistency=live")
-            self.assertEqual(live.status, 400)
-            self.assertIn("CAP_SYS_PTRACE", live.json()["detail"])
+        proxy = Proxy(self.guest.gdb_port)
+        self.addCleanup(proxy.close)
+        for name, where, words in (("powerless", {"prefix": POWERLESS}, "CAP_SYS_PTRACE"),
+                                   ("user namespace", {"prefix": ELSEWHERE}, "user namespace"),
+                                   ("proxy", {"gdb": proxy.address}, "is it a proxy before the stub?")):
+            with self.subTest(name), Daemon(self.guest, "--memory=auto", **where) as daemon:
+                daemon.wait_ready()
+                wait_until(lambda: memory_of(daemon)[1] not in (None, "not looked for yet"), 10, "a reason")
+                memory, reason = memory_of(daemon)
+                self.assertEqual(memory, "stub")
+                self.assertIn(words, reason)
+                self.assertEqual(daemon.get("/maps")["snapshot"]["memory"], "stub")
+                live = daemon.request("/maps?consistency=live")
+                self.assertEqual(live.status, 400)
+                self.assertIn(words, live.json()["detail"])
         with Daemon(self.guest, "--memory=process", prefix=POWERLESS) as daemon:
             daemon.wait_ready()
             refused = daemon.request("/maps")
@@ -166,9 +208,9 @@ class Changes(LiveTest):
             guest.wait_ready()
             answers_are_right(self, guest, daemon)
 
-    def test_memory_that_is_plugged_in_is_read_as_well(self):
+    def test_memory_that_is_plugged_in_is_read_as_well_and_none_that_is_gone(self):
         options = ["-m", "512M,slots=2,maxmem=2G"]
-        with Guest(kernel(SERIES), qemu=options) as guest:
+        with Guest(kernel(SERIES), qemu=options, prefix=CONTAINER) as guest:
             guest.wait_ready()
             with Daemon(guest, "--memory=process") as daemon:
                 daemon.wait_ready()
@@ -178,6 +220,11 @@ class Changes(LiveTest):
                     guest.qmp("device_add", driver="pc-dimm", id="dimm", memdev="more")
                 except HarnessError as error:
                     self.fail(str(error))
-                guest.run("sleep 0.5; for block in /sys/devices/system/memory/memory*; do echo online > $block/state 2>/dev/null; done; true")
+                guest.run("sleep 0.5; for block in /sys/devices/system/memory/memory*; do echo online_movable > $block/state 2>/dev/null; done; true")
+                answers_are_right(self, guest, daemon)
+                self.assertEqual(memory_of(daemon)[0], "process")
+                guest.qmp("device_del", id="dimm")
+                wait_until(lambda: guest.qmp.count("DEVICE_DELETED") > 0, 30, "the end of the memory")
+                guest.qmp("object-del", id="more")
                 answers_are_right(self, guest, daemon)
                 self.assertEqual(memory_of(daemon)[0], "process")
