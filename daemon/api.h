@@ -48,6 +48,16 @@ Answer answer_status(const GuestView& session, const Request& request);
 /// attempts and last error of that accessor of the guest.
 Answer snapshot_problem(const Error& error, const GuestView& session, std::string_view accessor);
 
+/// What `make(value, meta)` answers to the request by a snapshot: once for all who ask the same.
+/// `accessor`: see snapshot_problem().
+template <typename Work, typename Make>
+Answer answer_by(const GuestView& session, const Request& request, const std::string& kind,
+                 Work work, std::string_view accessor, Make make) {
+  const auto answer =
+      session.render(kind, std::move(work), request.target, std::move(make), kSnapshotTimeout);
+  return answer ? **answer : snapshot_problem(answer.error(), session, accessor);
+}
+
 /// A REF that names nothing: not found, unless something could not be read, which may be it.
 Answer none_answer(std::string_view kind, const std::string& ref, const Problems& problems);
 /// A REF that names several: their ids, to choose from.

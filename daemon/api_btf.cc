@@ -53,23 +53,23 @@ Answer answer_btf(const GuestView& session, const Request& request) {
     return problem_answer(valid.error());
   const auto pretty = request.flag("pretty");
   if (!pretty) return problem_answer(pretty.error());
-  auto taken = session.snapshot(
-      "btf", [](GuestKernel& kernel, PhysMemory& memory) { return kernel.btf_objects(memory); },
-      kSnapshotTimeout);
-  if (!taken) return snapshot_problem(taken.error(), session, "progs");
-  BtfObjectList& list = taken->value;
-  Json json = {{"snapshot", snapshot_json(taken->meta)}};
-  if (request.path.size() == 2) {
-    keep_ref(list.objects, request.path[1], has_name);
-    if (auto problem = not_one(list.objects, "BTF object", request.path[1], list.problems))
-      return *std::move(problem);
-    json.update(btf_json(list.objects.front()));
-  } else {
-    json["btf"] = Json::array();
-    for (const BtfInfo& object : list.objects) json["btf"].push_back(btf_json(object));
-  }
-  add_problems(json, list.problems);
-  return json_answer(json, *pretty);
+  return answer_by(
+      session, request, "btf",
+      [](GuestKernel& kernel, PhysMemory& memory) { return kernel.btf_objects(memory); }, "progs",
+      [&](BtfObjectList list, const SnapshotMeta& meta) {
+        Json json = {{"snapshot", snapshot_json(meta)}};
+        if (request.path.size() == 2) {
+          keep_ref(list.objects, request.path[1], has_name);
+          if (auto problem = not_one(list.objects, "BTF object", request.path[1], list.problems))
+            return *std::move(problem);
+          json.update(btf_json(list.objects.front()));
+        } else {
+          json["btf"] = Json::array();
+          for (const BtfInfo& object : list.objects) json["btf"].push_back(btf_json(object));
+        }
+        add_problems(json, list.problems);
+        return json_answer(json, *pretty);
+      });
 }
 
 }  // namespace guestscope

@@ -45,14 +45,23 @@ Result<QueueOptions> QueueOptions::parse(const Request& request) {
 
 Answer queues_answer(const RunQueueList& list, const SnapshotMeta& meta,
                      const QueueOptions& options) {
+  std::span<const RunQueue> wanted = list.run_queues;
+  if (options.cpu) {
+    const auto found = std::ranges::find(wanted, *options.cpu, &RunQueue::cpu);
+    if (found == wanted.end())
+      return problem_answer(
+          {.code = ErrorCode::kNotFound,
+           .message = fmt::format("CPU {} is not possible on this guest", *options.cpu)});
+    wanted = {found, 1};
+  }
   if (options.crash)
-    return {.content_type = "text/plain; charset=utf-8", .body = crash_runq(list.run_queues)};
+    return {.content_type = "text/plain; charset=utf-8", .body = crash_runq(wanted)};
   Json json = {{"snapshot", snapshot_json(meta)}};
   if (options.cpu) {
-    json.update(run_queue_json(list.run_queues.front(), options.tasks));
+    json.update(run_queue_json(wanted.front(), options.tasks));
   } else {
     json["runqueues"] = Json::array();
-    for (const RunQueue& queue : list.run_queues)
+    for (const RunQueue& queue : wanted)
       json["runqueues"].push_back(run_queue_json(queue, options.tasks));
   }
   add_problems(json, list.problems);
@@ -64,22 +73,15 @@ Answer queues_answer(const RunQueueList& list, const SnapshotMeta& meta,
 Answer answer_run_queues(const GuestView& session, const Request& request) {
   const auto options = QueueOptions::parse(request);
   if (!options) return problem_answer(options.error());
-  auto taken = session.snapshot(
-      options->tasks ? "runqueues with tasks" : "runqueues",
+  return answer_by(
+      session, request, options->tasks ? "runqueues with tasks" : "runqueues",
       [tasks = options->tasks](GuestKernel& kernel, PhysMemory& memory) {
         return kernel.run_queues(memory, tasks);
       },
-      kSnapshotTimeout);
-  if (!taken) return snapshot_problem(taken.error(), session, "per_cpu_offsets");
-  if (options->cpu) {
-    std::erase_if(taken->value.run_queues,
-                  [&](const RunQueue& queue) { return queue.cpu != *options->cpu; });
-    if (taken->value.run_queues.empty())
-      return problem_answer(
-          {.code = ErrorCode::kNotFound,
-           .message = fmt::format("CPU {} is not possible on this guest", *options->cpu)});
-  }
-  return queues_answer(taken->value, taken->meta, *options);
+      "per_cpu_offsets",
+      [&](const RunQueueList& list, const SnapshotMeta& meta) {
+        return queues_answer(list, meta, *options);
+      });
 }
 
 }  // namespace guestscope

@@ -41,25 +41,26 @@ Answer answer_links(const GuestView& session, const Request& request) {
     return problem_answer(
         {.code = ErrorCode::kInvalidArgument,
          .message = fmt::format("'{}' is no id: links have no names", request.path[1])});
-  auto taken = session.snapshot(
-      "links", [](GuestKernel& kernel, PhysMemory& memory) { return kernel.links(memory); },
-      kSnapshotTimeout);
-  if (!taken) return snapshot_problem(taken.error(), session, "progs");
-  auto& links = taken->value.links;
-  Json json = {{"snapshot", snapshot_json(taken->meta)}};
-  if (one) {
-    const auto found = std::ranges::find(links, *id, &LinkInfo::id);
-    if (found == links.end()) return none_answer("link", request.path[1], taken->value.problems);
-    if (*bpftool) return text_answer(bpftool_link(*found) + "\n", *pretty);
-    json.update(link_json(*found));
-  } else {
-    (void)keep_wanted(links, request);
-    if (*bpftool) return text_answer(bpftool_list(links, bpftool_link), *pretty);
-    json["links"] = Json::array();
-    for (const LinkInfo& link : links) json["links"].push_back(link_json(link));
-  }
-  add_problems(json, taken->value.problems);
-  return json_answer(json, *pretty);
+  return answer_by(
+      session, request, "links",
+      [](GuestKernel& kernel, PhysMemory& memory) { return kernel.links(memory); }, "progs",
+      [&](const LinkList& list, const SnapshotMeta& meta) {
+        Json json = {{"snapshot", snapshot_json(meta)}};
+        if (one) {
+          const auto found = std::ranges::find(list.links, *id, &LinkInfo::id);
+          if (found == list.links.end()) return none_answer("link", request.path[1], list.problems);
+          if (*bpftool) return text_answer(bpftool_link(*found) + "\n", *pretty);
+          json.update(link_json(*found));
+        } else {
+          std::vector<LinkInfo> links = list.links;
+          (void)keep_wanted(links, request);
+          if (*bpftool) return text_answer(bpftool_list(links, bpftool_link), *pretty);
+          json["links"] = Json::array();
+          for (const LinkInfo& link : links) json["links"].push_back(link_json(link));
+        }
+        add_problems(json, list.problems);
+        return json_answer(json, *pretty);
+      });
 }
 
 }  // namespace guestscope

@@ -62,30 +62,30 @@ Answer answer_progs(const GuestView& session, const Request& request) {
   if (!pretty) return problem_answer(pretty.error());
   const auto bpftool = wants_bpftool(request);
   if (!bpftool) return problem_answer(bpftool.error());
-  auto taken = session.snapshot(
-      "progs", [](GuestKernel& kernel, PhysMemory& memory) { return kernel.progs(memory); },
-      kSnapshotTimeout);
-  if (!taken) return snapshot_problem(taken.error(), session, "progs");
-  ProgList& list = taken->value;
-  if (one) {
-    keep_ref(list.progs, request.path[1], has_name);
-    if (auto problem = not_one(list.progs, "program", request.path[1], list.problems))
-      return *std::move(problem);
-  }
-  if (*bpftool)
-    return text_answer(
-        one ? bpftool_prog(list.progs.front()) + "\n" : bpftool_list(list.progs, bpftool_prog),
-        *pretty);
-  Json json = {{"snapshot", snapshot_json(taken->meta)}};
-  if (list.stats_enabled) json["stats_enabled"] = *list.stats_enabled;
-  if (one) {
-    json.update(prog_json(list.progs.front(), true));
-  } else {
-    json["progs"] = Json::array();
-    for (const ProgInfo& prog : list.progs) json["progs"].push_back(prog_json(prog, false));
-  }
-  add_problems(json, list.problems);
-  return json_answer(json, *pretty);
+  return answer_by(
+      session, request, "progs",
+      [](GuestKernel& kernel, PhysMemory& memory) { return kernel.progs(memory); }, "progs",
+      [&](ProgList list, const SnapshotMeta& meta) {
+        if (one) {
+          keep_ref(list.progs, request.path[1], has_name);
+          if (auto problem = not_one(list.progs, "program", request.path[1], list.problems))
+            return *std::move(problem);
+        }
+        if (*bpftool)
+          return text_answer(one ? bpftool_prog(list.progs.front()) + "\n"
+                                 : bpftool_list(list.progs, bpftool_prog),
+                             *pretty);
+        Json json = {{"snapshot", snapshot_json(meta)}};
+        if (list.stats_enabled) json["stats_enabled"] = *list.stats_enabled;
+        if (one) {
+          json.update(prog_json(list.progs.front(), true));
+        } else {
+          json["progs"] = Json::array();
+          for (const ProgInfo& prog : list.progs) json["progs"].push_back(prog_json(prog, false));
+        }
+        add_problems(json, list.problems);
+        return json_answer(json, *pretty);
+      });
 }
 
 }  // namespace guestscope

@@ -10,14 +10,15 @@ Answer answer_scx(const GuestView& session, const Request& request) {
     return problem_answer(valid.error());
   const auto pretty = request.flag("pretty");
   if (!pretty) return problem_answer(pretty.error());
-  auto taken = session.snapshot(
-      "scx", [](GuestKernel& kernel, PhysMemory& memory) { return kernel.scx(memory); },
-      kSnapshotTimeout);
-  if (!taken) return snapshot_problem(taken.error(), session, "per_cpu_offsets");
-  Json json = {{"snapshot", snapshot_json(taken->meta)}, {"supported", taken->value.supported}};
-  json.update(facts_json(taken->value.facts));
-  add_problems(json, taken->value.problems);
-  return json_answer(json, *pretty);
+  return answer_by(
+      session, request, "scx",
+      [](GuestKernel& kernel, PhysMemory& memory) { return kernel.scx(memory); }, "per_cpu_offsets",
+      [&](const ScxReport& report, const SnapshotMeta& meta) {
+        Json json = {{"snapshot", snapshot_json(meta)}, {"supported", report.supported}};
+        json.update(facts_json(report.facts));
+        add_problems(json, report.problems);
+        return json_answer(json, *pretty);
+      });
 }
 
 }  // namespace guestscope

@@ -14,15 +14,16 @@ Answer answer_report(const GuestView& session, const Request& request, Read read
     return problem_answer(valid.error());
   const auto pretty = request.flag("pretty");
   if (!pretty) return problem_answer(pretty.error());
-  auto taken = session.snapshot(
-      request.path[0],
+  return answer_by(
+      session, request, request.path[0],
       [read](GuestKernel& kernel, PhysMemory& memory) { return (kernel.*read)(memory); },
-      kSnapshotTimeout);
-  if (!taken) return snapshot_problem(taken.error(), session, "per_cpu_offsets");
-  Json json = {{"snapshot", snapshot_json(taken->meta)}};
-  json.update(facts_json(taken->value.facts));
-  add_problems(json, taken->value.problems);
-  return json_answer(json, *pretty);
+      "per_cpu_offsets",
+      [&](const FactReport& report, const SnapshotMeta& meta) {
+        Json json = {{"snapshot", snapshot_json(meta)}};
+        json.update(facts_json(report.facts));
+        add_problems(json, report.problems);
+        return json_answer(json, *pretty);
+      });
 }
 
 }  // namespace

@@ -51,23 +51,25 @@ Answer answer_tasks(const GuestView& session, const Request& request) {
     return problem_answer(
         {.code = ErrorCode::kInvalidArgument,
          .message = fmt::format("'{}' is no pid: ask for /tasks?comm= by name", request.path[1])});
-  auto taken = session.snapshot(
-      "tasks", [](GuestKernel& kernel, PhysMemory& memory) { return kernel.tasks(memory); },
-      kSnapshotTimeout);
-  if (!taken) return snapshot_problem(taken.error(), session, "per_cpu_offsets");
-  const auto& tasks = taken->value.tasks;
-  Json json = {{"snapshot", snapshot_json(taken->meta)}};
-  if (one) {
-    const auto found = std::ranges::find(tasks, static_cast<std::int64_t>(*pid), &TaskInfo::pid);
-    if (found == tasks.end()) return none_answer("task", request.path[1], taken->value.problems);
-    json.update(task_json(*found));
-  } else {
-    json["tasks"] = Json::array();
-    for (const TaskInfo& task : tasks)
-      if (filter->wants(task)) json["tasks"].push_back(task_json(task));
-  }
-  add_problems(json, taken->value.problems);
-  return json_answer(json, *pretty);
+  return answer_by(
+      session, request, "tasks",
+      [](GuestKernel& kernel, PhysMemory& memory) { return kernel.tasks(memory); },
+      "per_cpu_offsets",
+      [&](const TaskList& list, const SnapshotMeta& meta) {
+        Json json = {{"snapshot", snapshot_json(meta)}};
+        if (one) {
+          const auto found =
+              std::ranges::find(list.tasks, static_cast<std::int64_t>(*pid), &TaskInfo::pid);
+          if (found == list.tasks.end()) return none_answer("task", request.path[1], list.problems);
+          json.update(task_json(*found));
+        } else {
+          json["tasks"] = Json::array();
+          for (const TaskInfo& task : list.tasks)
+            if (filter->wants(task)) json["tasks"].push_back(task_json(task));
+        }
+        add_problems(json, list.problems);
+        return json_answer(json, *pretty);
+      });
 }
 
 }  // namespace guestscope

@@ -36,7 +36,7 @@ bool has_tasks(const RunQueue& queue, std::string_view sched_class) {
 
 }  // namespace
 
-std::string crash_runq(const std::vector<RunQueue>& queues) {
+std::string crash_runq(std::span<const RunQueue> queues) {
   std::string text;
   for (const RunQueue& queue : queues) {
     if (!text.empty()) text += '\n';

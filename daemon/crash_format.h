@@ -3,13 +3,13 @@
 // Threads: a pure function. Guest text stands there with what is not printable as '.'.
 #pragma once
 
+#include <span>
 #include <string>
-#include <vector>
 
 #include "introspect/run_queues.h"
 
 namespace guestscope {
 
-std::string crash_runq(const std::vector<RunQueue>& queues);
+std::string crash_runq(std::span<const RunQueue> queues);
 
 }  // namespace guestscope

@@ -24,6 +24,7 @@
 #include "daemon/memory_mode.h"
 #include "daemon/paging_register_names.h"
 #include "daemon/pause_share.h"
+#include "daemon/renderings.h"
 #include "daemon/replay.h"
 #include "daemon/snapshot.h"
 #include "daemon/wakeup.h"
@@ -78,15 +79,23 @@ class GuestSession {
 
   GuestStatus status() const;
 
+  template <typename Work>
+  using ValueOf = typename std::invoke_result_t<Work, GuestKernel&, PhysMemory&>::value_type;
+
   /// `work(kernel, memory)` (a Result<T>) within one stop of the guest. `kind` names what it reads,
   /// arguments included: callers with the same kind share one snapshot. Kinds that read much the
   /// same should differ only behind a '?': see ReplayPlans.
   /// Live: kInvalidArgument where the memory cannot be read so.
   template <typename Work>
   auto snapshot(const std::string& kind, Work work, std::chrono::milliseconds timeout,
-                Consistency consistency = Consistency::kPaused)
-      -> Result<
-          Snapshot<typename std::invoke_result_t<Work, GuestKernel&, PhysMemory&>::value_type>>;
+                Consistency consistency = Consistency::kPaused) -> Result<Snapshot<ValueOf<Work>>>;
+  /// What `make(value, meta)`, an Answer, makes of such a snapshot: made once for all who share it
+  /// and say the same `as`, which tells `make` and what it makes use of.
+  template <typename Work, typename Make>
+  Result<std::shared_ptr<const Answer>> render(const std::string& kind, Work work,
+                                               const std::string& as, Make make,
+                                               std::chrono::milliseconds timeout,
+                                               Consistency consistency = Consistency::kPaused);
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -109,6 +118,11 @@ class GuestSession {
   class TypedJob;
   template <typename T>
   class ResultJob;
+  /// Waits for the job of that kind, joined or new, to have its result.
+  template <typename Work>
+  Result<std::shared_ptr<ResultJob<ValueOf<Work>>>> done(const std::string& kind, Work work,
+                                                         std::chrono::milliseconds timeout,
+                                                         Consistency consistency);
 
   /// The job of that kind that is waiting or being taken, or the one that `make` creates; kBusy
   /// when too many wait.
@@ -184,6 +198,8 @@ class GuestSession::ResultJob : public Job {
  public:
   using Job::Job;
   std::shared_future<Result<Snapshot<T>>> future() const { return future_; }
+  /// Once there is a result.
+  Renderings& renderings() { return renderings_; }
   bool is_clean() const override {
     if constexpr (requires { result_->problems.empty(); })
       return result_ && result_->problems.empty();
@@ -204,6 +220,7 @@ class GuestSession::ResultJob : public Job {
  private:
   std::promise<Result<Snapshot<T>>> promise_;
   std::shared_future<Result<Snapshot<T>>> future_{promise_.get_future().share()};
+  Renderings renderings_;
 };
 
 template <typename T, typename Work>
@@ -224,21 +241,38 @@ class GuestSession::TypedJob final : public ResultJob<T> {
 };
 
 template <typename Work>
-auto GuestSession::snapshot(const std::string& kind, Work work, std::chrono::milliseconds timeout,
-                            Consistency consistency)
-    -> Result<
-        Snapshot<typename std::invoke_result_t<Work, GuestKernel&, PhysMemory&>::value_type>> {
-  using T = typename std::invoke_result_t<Work, GuestKernel&, PhysMemory&>::value_type;
+auto GuestSession::done(const std::string& kind, Work work, std::chrono::milliseconds timeout,
+                        Consistency consistency)
+    -> Result<std::shared_ptr<ResultJob<ValueOf<Work>>>> {
+  using T = ValueOf<Work>;
   // They share a plan, but no snapshot.
   const std::string whole_kind = consistency == Consistency::kLive ? kind + "?live" : kind;
   GS_ASSIGN(const std::shared_ptr<Job> job, join(whole_kind, [&] {
               return std::make_shared<TypedJob<T, Work>>(whole_kind, consistency, std::move(work));
             }));
-  const auto future = static_cast<const ResultJob<T>&>(*job).future();
-  if (future.wait_for(timeout) != std::future_status::ready)
+  auto typed = std::static_pointer_cast<ResultJob<T>>(job);
+  if (typed->future().wait_for(timeout) != std::future_status::ready)
     return guestscope::fail(ErrorCode::kTimeout, "no snapshot of {} within {} ms", kind,
                             timeout.count());
-  return future.get();
+  return typed;
+}
+
+template <typename Work>
+auto GuestSession::snapshot(const std::string& kind, Work work, std::chrono::milliseconds timeout,
+                            Consistency consistency) -> Result<Snapshot<ValueOf<Work>>> {
+  GS_ASSIGN(const auto job, done(kind, std::move(work), timeout, consistency));
+  return job->future().get();
+}
+
+template <typename Work, typename Make>
+auto GuestSession::render(const std::string& kind, Work work, const std::string& as, Make make,
+                          std::chrono::milliseconds timeout, Consistency consistency)
+    -> Result<std::shared_ptr<const Answer>> {
+  GS_ASSIGN(const auto job, done(kind, std::move(work), timeout, consistency));
+  const auto future = job->future();
+  const Result<Snapshot<ValueOf<Work>>>& taken = future.get();
+  if (!taken) return std::unexpected(taken.error());
+  return job->renderings().once(as, [&] { return make(taken->value, taken->meta); });
 }
 
 }  // namespace guestscope

@@ -20,6 +20,12 @@ class GuestView {
   auto snapshot(const std::string& kind, Work work, std::chrono::milliseconds timeout) const {
     return session_.snapshot(kind, std::move(work), timeout, consistency_);
   }
+  /// As GuestSession::render().
+  template <typename Work, typename Make>
+  auto render(const std::string& kind, Work work, const std::string& as, Make make,
+              std::chrono::milliseconds timeout) const {
+    return session_.render(kind, std::move(work), as, std::move(make), timeout, consistency_);
+  }
 
  private:
   GuestSession& session_;

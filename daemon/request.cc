@@ -43,7 +43,7 @@ Result<Request> Request::parse(std::string_view target) {
   target = target.substr(0, target.find('#'));
   if (!target.starts_with('/'))
     return fail(ErrorCode::kInvalidArgument, "path '{}' does not begin with '/'", target);
-  Request request;
+  Request request{.target = std::string(target), .path = {}, .query = {}};
   const std::size_t mark = target.find('?');
   GS_CHECK(split(target.substr(1, mark == target.npos ? mark : mark - 1), '/',
                  [&](std::string_view part) -> Result<void> {

@@ -12,6 +12,7 @@
 namespace guestscope {
 
 struct Request {
+  std::string target;             ///< as it was given
   std::vector<std::string> path;  ///< segments, percent-decoded
   std::map<std::string, std::string>
       query;  ///< percent-decoded; a parameter without '=' has an empty value

@@ -69,6 +69,33 @@ TEST_CASE("requests for the same that come before a snapshot is finished share i
   CHECK(live.session.status().pauses.count() - stops == 1);
 }
 
+TEST_CASE("the answer made of a snapshot is shared by those who share it, and by nobody later") {
+  Counted counted;
+  LiveGuest live;
+  live.wait_until_ready();
+  std::atomic<int> made = 0;
+  std::atomic<int> right = 0;
+  const auto ask = [&](const char* as) {
+    const auto answer = live.session.render(
+        "same", counted.work(), as,
+        [&](int taken, const SnapshotMeta& meta) {
+          ++made;
+          return Answer{.body = fmt::format("{}/{}", taken, meta.stops)};
+        },
+        20s);
+    return answer ? (*answer)->body : answer.error().to_string();
+  };
+  Crowd crowd(8, [&] { right += ask("a") == "1/1"; });
+  Crowd others(4, [&] { right += ask("b") == "1/1"; });
+  counted.gate.count_down();
+  crowd.join();
+  others.join();
+  CHECK(made == 2);
+  CHECK(right == 12);
+  CHECK(ask("a") == "2/1");
+  CHECK(made == 3);
+}
+
 TEST_CASE("a request that comes after a snapshot is finished gets a new one") {
   Counted counted;
   LiveGuest live;
