@@ -1,5 +1,6 @@
 #include "gdbproto/link.h"
 
+#include <algorithm>
 #include <span>
 #include <utility>
 
@@ -93,17 +94,22 @@ void Link::add_interrupt() {
 // Between the interrupt and its stop reply, QEMU waits for a processor and for its vCPUs, and the
 // guest runs, at least in part: on a busy host for a hundred times as long as it stands still. The
 // kernel tells when the reply came. Where answers had come with it, the time is the last one's, and
-// the others took about as long as those that followed; where all had, as those of other times,
-// doubled to be sure.
+// the others took about as long as those that followed. Few of these tell little, for one that is
+// late counts for many: what answers have taken of late, doubled to be sure, is the most.
 void Link::judge_stop() {
   stopped_since_ = interrupted_at_;
   if (!stop_seen_at_) return;
   const auto with_it = static_cast<Clock::rep>(answered_at_stop_);
   const auto later = static_cast<Clock::rep>(progress_.answered) - with_it;
+  const bool known = answer_takes_ > answer_takes_.zero();
   Clock::duration each = 2 * answer_takes_;
   if (later > 0) {
-    each = (last_arrival_ - *stop_seen_at_) / later;
-    answer_takes_ = (answer_takes_ + each) / 2;
+    const Clock::duration took = (last_arrival_ - *stop_seen_at_) / later;
+    each = known && later < with_it ? std::min(took, each) : took;
+    if (!known)
+      answer_takes_ = took;
+    else if (later >= with_it)
+      answer_takes_ = (7 * answer_takes_ + std::min(took, 2 * answer_takes_)) / 8;
   }
   if (each > each.zero() || with_it == 0)
     stopped_since_ = std::max(interrupted_at_, *stop_seen_at_ - each * with_it);

@@ -207,6 +207,7 @@ Result<std::size_t> ModelTransport::read_some(std::span<char> into) {
   const std::size_t n = std::min({into.size(), pending_.size(), chunk});
   std::memcpy(into.data(), pending_.data(), n);
   pending_.erase(0, n);
+  if (n > 0 && arrival) *arrival += between;
   return n;
 }
 

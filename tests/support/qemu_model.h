@@ -102,6 +102,7 @@ class ModelTransport final : public Transport {
   int fd() const override { return -1; }
 
   std::optional<Clock::time_point> arrival;  ///< of all that comes
+  Clock::duration between{};                 ///< arrivals, if there are any
   std::size_t chunk = 1 << 20;               ///< bytes at most per call, both ways
   bool closed = false;
 

@@ -15,6 +15,8 @@ using testing::Attached;
 using testing::expected_u64;
 using testing::QemuModel;
 
+using namespace std::chrono_literals;
+
 constexpr std::uint64_t kSomewhere = 0x100000;
 
 TEST_CASE("a glance stops, reads registers and memory and continues in one exchange") {
@@ -106,6 +108,31 @@ TEST_CASE("a stop is counted from the stop reply's arrival, if that is known") {
       }
       CHECK((client->last_answer_at() == late) == known);
     }
+}
+
+TEST_CASE("one late answer does not make a pause long that most answers came too early for") {
+  QemuModel model;
+  Attached client(model);
+  REQUIRE(client);
+  std::array<std::array<std::byte, 8>, 32> bytes{};
+  std::vector<PhysRead> reads;
+  for (std::size_t i = 0; i < bytes.size(); ++i)
+    reads.push_back({.address = GuestPhys(kSomewhere + 4096 * i), .into = bytes[i]});
+  const auto pause = [&](std::size_t chunk, Clock::duration between) {
+    REQUIRE(client->resume());
+    client.transport->chunk = chunk;
+    client.transport->between = between;
+    client.transport->arrival = Clock::now() + 1h;
+    REQUIRE(client->stop({.threads = {}, .names = {}, .reads = reads}));
+    return client->last_answer_at() - client->stopped_since();
+  };
+  // An answer has 20 bytes.
+  CHECK(pause(20, 10us) >= 320us);
+  CHECK(pause(20, 10us) <= 340us);
+  CHECK(pause(600, 5ms) >= 5ms);
+  CHECK(pause(600, 5ms) <= 5ms + 2 * 340us);
+  CHECK(pause(1 << 20, 10us) >= 320us);
+  CHECK(pause(1 << 20, 10us) <= 2 * 340us);
 }
 
 TEST_CASE("a stop with a look is one exchange and holds the guest") {
