@@ -115,15 +115,17 @@ Result<void> GuestSession::serve() {
   while (!stopping_) {
     const auto due = until_next_attempt();
     const std::shared_ptr<Job> job = next_job();
-    const bool needs_process =
-        source_.is_missing() || (job && job->consistency == Consistency::kLive);
+    const bool refused = job && refusal(*job);
+    const bool live = job && job->consistency == Consistency::kLive;
+    const bool its_turn = job && (refused || live || share_allows());
+    const bool needs_process = source_.is_missing() || live;
     if (std::exchange(recheck_, false))
       GS_CHECK(take(nullptr));
     else if (kernel_.ready() && (!job || needs_process) && source_.wants_attempt(needs_process))
       GS_CHECK(find_process());
-    else if (due && *due <= milliseconds(0) && (!job || refusal(*job)))
+    else if (due && *due <= milliseconds(0) && (refused || !its_turn))
       GS_CHECK(take(nullptr));
-    else if (job && (share_allows() || job->consistency == Consistency::kLive))
+    else if (its_turn)
       GS_CHECK(take(job));
     else
       GS_CHECK(wait_for_work());

@@ -19,6 +19,12 @@ constexpr int kMostLiveReads = 3;
 constexpr std::size_t kMostPeeked = 8;
 constexpr std::chrono::seconds kStoppedClock{2};
 
+/// The stub's, which leaves the connection as it is.
+bool is_refusal(const Error& error) {
+  return error.code == ErrorCode::kNotReady || error.code == ErrorCode::kNotFound ||
+         error.code == ErrorCode::kUnsupported;
+}
+
 }  // namespace
 
 /// Firmware moves and shadows parts of the address space, so a map made before the kernel ran may
@@ -81,7 +87,7 @@ Result<std::optional<gdb::RegisterValues>> GuestSession::glance(
   std::vector<PhysRead> reads = memory.wanted();
   if (!guest.fits(reads)) return std::nullopt;
   auto seen = guest.glance({.threads = threads, .names = register_names_.names(), .reads = reads});
-  if (!seen && seen.error().code == ErrorCode::kNotReady) return std::nullopt;
+  if (!seen && is_refusal(seen.error())) return std::nullopt;
   if (!seen) return std::unexpected(std::move(seen).error());
   memory.taken(reads);
   return *std::move(seen);
@@ -92,18 +98,20 @@ Result<std::optional<gdb::RegisterValues>> GuestSession::glance(
 Result<bool> GuestSession::peek(Job* job, HeldGuest& guest) {
   ReplayPlan& plan = plans_.of(std::string(ReplayPlans::kBase));
   const bool may = kernel_.is_unseen() && client_->can_glance() && !ram_is_due() && plan.foresees();
-  if (!may) return false;
-  ReplayMemory memory(guest, plan);
   const auto all = client_->threads();
-  const auto threads = all.size() <= kMostPeeked ? all : all.first(1);
-  GS_ASSIGN(const auto seen, glance(guest, memory, threads));
+  const bool first_will_do = find_processor(machine_)->paging_enabled(kernel_.registers().load());
+  if (!may || (all.size() > kMostPeeked && !first_will_do)) return false;
+  ReplayMemory memory(guest, plan);
+  GS_ASSIGN(const auto seen, glance(guest, memory, all.size() <= kMostPeeked ? all : all.first(1)));
   if (!seen) return false;
-  kernel_.registers().store(register_names_.as_registers(seen->front()));
-  if (!use_registers(as_registers(*seen)) && threads.size() < all.size()) return false;
   memory.ask_no_more();
-  const auto reason = kernel_.absence(memory);
-  if (!reason || memory.missed()) return false;
-  memory.finish();
+  kernel_.registers().store(register_names_.as_registers(seen->front()));
+  const bool paging = use_registers(as_registers(*seen));
+  std::optional<Error> reason;
+  if (paging || seen->size() == all.size()) reason = kernel_.absence(memory);
+  const bool done = reason && !memory.missed();
+  memory.finish(!done);
+  if (!done) return false;
   kernel_.note_absence(*reason);
   if (job != nullptr) job->work(kernel_, memory);
   return true;
@@ -207,7 +215,10 @@ std::optional<Error> GuestSession::refusal(const Job& job) const {
   if (source_.process() != nullptr || (!live && !source_.is_missing())) return std::nullopt;
   if (!kernel_.ready())
     return Error{.code = ErrorCode::kNotReady, .message = "the guest's kernel is not ready"};
-  return Error{.code = live ? ErrorCode::kInvalidArgument : ErrorCode::kUnsupported,
+  const bool for_now = source_.reason()->code == ErrorCode::kNotReady;
+  return Error{.code = for_now ? ErrorCode::kNotReady
+                       : live  ? ErrorCode::kInvalidArgument
+                               : ErrorCode::kUnsupported,
                .message = fmt::format("{} needs the memory of QEMU's process: {}",
                                       live ? "consistency=live" : "--memory=process",
                                       source_.reason()->to_string())};

@@ -1,6 +1,7 @@
 #include "daemon/held_guest.h"
 
 #include <algorithm>
+#include <exception>
 #include <thread>
 #include <utility>
 
@@ -221,11 +222,20 @@ void HeldGuest::read_now(std::span<PhysRead> reads, const Work& work) {
 
 void HeldGuest::read_while(std::span<PhysRead> reads, const Work& work) {
   bool due = true;
+  std::exception_ptr thrown;  // not through the client: it would give up the connection
   const auto once = [&] {
-    if (std::exchange(due, false)) work();
+    if (!std::exchange(due, false)) return;
+    const auto before = Clock::now();
+    try {
+      work();
+    } catch (...) {
+      thrown = std::current_exception();
+    }
+    worked_ += Clock::now() - before;
   };
   read_in_steps(reads, once);
   once();
+  if (thrown) std::rethrow_exception(thrown);
 }
 
 void HeldGuest::read_in_steps(std::span<PhysRead> reads, const Work& work) {
@@ -237,8 +247,9 @@ void HeldGuest::read_in_steps(std::span<PhysRead> reads, const Work& work) {
       if (const auto held = let_run(); !held) return fail_all(reads, held.error());
     const auto step = reads.first(pace_.next(reads));
     const auto before = Clock::now();
+    worked_ = {};
     read_now(step, work);
-    pace_.took(step, Clock::now() - before);
+    pace_.took(step, Clock::now() - before - worked_);
     for (const PhysRead& read : step)
       missed_ram_ = missed_ram_ || (read.error && read.error->code == ErrorCode::kNotRam);
     reads = reads.subspan(step.size());

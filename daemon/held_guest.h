@@ -97,7 +97,8 @@ class HeldGuest final : public PhysMemory {
   std::optional<std::uint64_t> stops_;            // once it is held
   bool live_ = false;
   bool mixed_ = false;
-  int late_reads_ = 0;  // since the last glance()
+  int late_reads_ = 0;        // since the last glance()
+  Clock::duration worked_{};  // during the last step of reading
   bool expired_ = false;
   bool missed_ram_ = false;
 };

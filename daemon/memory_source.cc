@@ -24,7 +24,7 @@ void MemorySource::reset() {
   may_try_ = mode_ != MemoryMode::kStub;
   tried_ = false;
   next_attempt_ = {};
-  reason_ = Error{.code = ErrorCode::kNotReady,
+  reason_ = Error{.code = may_try_ ? ErrorCode::kNotReady : ErrorCode::kUnsupported,
                   .message = may_try_ ? "not looked for yet" : "not wanted (--memory=stub)"};
 }
 

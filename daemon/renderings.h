@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 
 #include "daemon/answer.h"
 
@@ -20,8 +21,7 @@ class Renderings {
   template <typename Make>
   std::shared_ptr<const Answer> once(const std::string& key, Make make) {
     std::promise<std::shared_ptr<const Answer>> promise;
-    bool is_new = false;
-    const Made made = join(key, promise, is_new);
+    const auto [made, is_new] = join(key, promise.get_future().share());
     if (is_new) {
       try {
         promise.set_value(std::make_shared<const Answer>(make()));
@@ -35,13 +35,11 @@ class Renderings {
  private:
   using Made = std::shared_future<std::shared_ptr<const Answer>>;
 
-  Made join(const std::string& key, std::promise<std::shared_ptr<const Answer>>& promise,
-            bool& is_new) {
+  /// The one that is there, or `made`, and whether that is new.
+  std::pair<Made, bool> join(const std::string& key, Made made) {
     const std::lock_guard lock(mutex_);
-    const auto [found, inserted] = made_.try_emplace(key);
-    is_new = inserted;
-    if (inserted) found->second = promise.get_future().share();
-    return found->second;
+    const auto [found, is_new] = made_.try_emplace(key, std::move(made));
+    return {found->second, is_new};
   }
 
   std::mutex mutex_;

@@ -66,7 +66,7 @@ class GuestKernel {
   using OtherRegisters = std::function<std::vector<PagingRegisters>()>;
   /// False, in doubt only: it looks like another boot. Nothing has been changed then.
   bool refresh(PhysMemory& memory, const OtherRegisters& others = {});
-  /// Nothing has been found of this boot, nor begun to be read.
+  /// Nothing has been found of this boot, and nothing is in sight.
   bool is_unseen() const { return location() == nullptr && !mismatched() && !discovering(); }
   /// Why there is no kernel yet, by what an unseen guest's memory has; empty when there may be one.
   /// Changes nothing.

@@ -31,7 +31,8 @@ double estimate_elements(MapReadContext& context, const MapInfo& map, const Hash
 /// The array of all elements is better read as a whole than element by element, and there is room.
 bool slots_pay(MapReadContext& context, const MapInfo& map, const HashTable& table, HashForm form,
                const ContentsBuilder& builder) {
-  if (table.slots.is_null() || form == HashForm::kPerCpu || builder.part() != MapPart{})
+  if (table.slots.is_null() || form == HashForm::kPerCpu || builder.part() != MapPart{} ||
+      table.slot_bytes > kContentStepBytes)
     return false;
   if (map.max_entries > builder.budget() / (builder.record_bytes() + kSlotOverhead)) return false;
   const double bytes = static_cast<double>(map.max_entries) * static_cast<double>(table.slot_bytes);

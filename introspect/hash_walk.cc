@@ -92,10 +92,11 @@ void HashWalk::follow_buckets(std::uint64_t first, std::uint64_t count) {
     const std::size_t n = std::min<std::uint64_t>(step, end - first);
     ahead.read(table_.buckets.wrapping_add(first * stride), n * stride,
                [this, first, n, &chains](const Result<ByteSpan>& heads) {
+                 if (full_) return;
                  if (heads) return take_buckets(first, *heads, chains);
                  builder_.problems().add(fmt::format("buckets {} to {}", first, first + n - 1),
                                          heads.error());
-                 full_ = full_ || heads.error().code == ErrorCode::kUnreachable;
+                 full_ = heads.error().code == ErrorCode::kUnreachable;
                });
     follow(std::exchange(chains, {}));
   }

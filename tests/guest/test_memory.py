@@ -208,7 +208,7 @@ class Changes(LiveTest):
             guest.wait_ready()
             answers_are_right(self, guest, daemon)
 
-    def test_memory_that_is_plugged_in_is_read_as_well_and_none_that_is_gone(self):
+    def test_memory_that_is_plugged_in_and_out(self):
         options = ["-m", "512M,slots=2,maxmem=2G"]
         with Guest(kernel(SERIES), qemu=options, prefix=CONTAINER) as guest:
             guest.wait_ready()
