@@ -210,7 +210,7 @@ class Changes(LiveTest):
 
     def test_memory_that_is_plugged_in_and_out(self):
         options = ["-m", "512M,slots=2,maxmem=2G"]
-        with Guest(kernel(SERIES), qemu=options, prefix=CONTAINER) as guest:
+        with Guest(kernel(SERIES), qemu=options, prefix=CONTAINER, append="memhp_default_state=online_movable") as guest:
             guest.wait_ready()
             with Daemon(guest, "--memory=process") as daemon:
                 daemon.wait_ready()
@@ -220,7 +220,8 @@ class Changes(LiveTest):
                     guest.qmp("device_add", driver="pc-dimm", id="dimm", memdev="more")
                 except HarnessError as error:
                     self.fail(str(error))
-                guest.run("sleep 0.5; for block in /sys/devices/system/memory/memory*; do echo online_movable > $block/state 2>/dev/null; done; true")
+                more = "awk '/MemTotal/ { exit $2 < 550000 }' /proc/meminfo && echo yes || true"
+                wait_until(lambda: guest.run(more).strip() == "yes", 30, "more memory in the guest")
                 answers_are_right(self, guest, daemon)
                 self.assertEqual(memory_of(daemon)[0], "process")
                 guest.qmp("device_del", id="dimm")
