@@ -516,6 +516,11 @@ class Daemon:
         return self.wait_status(
             lambda status: all(accessor["state"] == "ready" for accessor in status["accessors"].values()), timeout, "readiness")
 
+    def wait_quiet(self, timeout=90):
+        """wait_ready(), and until nothing more is done that nobody asks for: looking for QEMU's process holds the guest, too."""
+        self.wait_ready(timeout)
+        return self.wait_status(lambda status: status["guest"]["memory_reason"] != "not looked for yet", 10, "a look for QEMU's process")
+
     def wait_connection(self, state, timeout=30):
         return self.wait_status(lambda status: status["guest"]["connection"] == state, timeout, f"connection {state}")
 

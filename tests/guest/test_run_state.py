@@ -91,14 +91,14 @@ class RunState(LiveTest):
 
     def test_resume_does_not_start_a_guest_that_its_owner_pauses_later(self):
         with Daemon(self.guest, "--resume") as daemon:
-            daemon.wait_ready()
+            daemon.wait_quiet()
             self.guest.qmp("stop")
             daemon.get("/runqueues")
             self.assert_stays_paused()
 
     def test_a_guest_paused_while_attached_stays_paused_until_its_owner_continues_it(self):
         with Daemon(self.guest) as daemon:
-            daemon.wait_ready()
+            daemon.wait_quiet()
             self.guest.qmp("stop")
             for _ in range(5):
                 daemon.get("/runqueues")
@@ -115,7 +115,7 @@ class RunState(LiveTest):
 
     def test_pauses_by_the_owner_between_our_reads_are_never_undone(self):
         with Daemon(self.guest) as daemon:
-            daemon.wait_ready()
+            daemon.wait_quiet()
             for _ in range(15):
                 self.guest.qmp("stop")
                 daemon.get("/runqueues")
