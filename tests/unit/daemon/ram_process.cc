@@ -247,10 +247,12 @@ std::optional<pid_t> fork_as(pid_t pid, std::uint64_t address, std::uint64_t siz
   if (child < 0) return std::nullopt;
   if (child == 0) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    // Filled by the kernel: sanitizers know of the parent's memory that was there.
     if (size > 0)
-      std::memset(::mmap(pointer(address), size, PROT_READ | PROT_WRITE,
-                         MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
-                  1, size);
+      ::syscall(SYS_getrandom,
+                ::mmap(pointer(address), size, PROT_READ | PROT_WRITE,
+                       MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
+                size, 0);
     ::eventfd_write(ready.get(), 1);
     while (true) ::pause();
   }
